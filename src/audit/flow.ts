@@ -1,0 +1,35 @@
+import { newId } from '../crypto/ids.ts';
+import type { Db } from '../db/schema.ts';
+import type { RequestContext } from '../request-context.ts';
+import type { AuditEventType } from './events.ts';
+import { anonymizeAuditEvents, insertAuditEvent } from './store.ts';
+
+type AuditEvent = {
+  type: AuditEventType;
+  /** Whom the event is about, where that is known. */
+  userId: string | null;
+  /** Who acted; the user themselves unless said otherwise. */
+  actorId?: string;
+  /** Facts without secrets or addresses, such as the method of a login. */
+  details?: Record<string, string | number | boolean>;
+};
+
+/** Records an event with the act that it reports: pass the transaction that does the act. */
+export async function recordEvent(db: Db, event: AuditEvent, context: RequestContext, nowMs: number): Promise<void> {
+  await insertAuditEvent(db, {
+    id: newId(),
+    type: event.type,
+    occurred_at: nowMs,
+    actor_id: event.actorId ?? event.userId,
+    user_id: event.userId,
+    client_address: context.clientAddress,
+    user_agent: context.userAgent,
+    request_id: context.requestId,
+    details: JSON.stringify(event.details ?? {}),
+  });
+}
+
+/** Leaves of a deleted user's events only that they happened and to which id. */
+export async function forgetPersonInEvents(db: Db, userId: string): Promise<void> {
+  await anonymizeAuditEvents(db, userId);
+}

@@ -1,0 +1,166 @@
+import { type Static, Type } from 'typebox';
+
+const seconds = (options: { default: number; minimum: number; maximum: number; description: string }) =>
+  Type.Integer(options);
+
+/**
+ * The environment as the service reads it: this one schema is the type, the validation and the table in
+ * docs/configuration.md. `.env.example` is made from it too.
+ */
+export const environmentSchema = Type.Object({
+  NODE_ENV: Type.Union([Type.Literal('development'), Type.Literal('production'), Type.Literal('test')], {
+    default: 'development',
+    description:
+      'In `production` a `SECRET_KEY`, `PUBLIC_URL`, `SMTP_URL` and `MAIL_FROM` are required, and the development mailbox is absent.',
+  }),
+  HOST: Type.String({
+    minLength: 1,
+    maxLength: 255,
+    description: 'The address to listen on. Default: `localhost` in development and `0.0.0.0` in production.',
+  }),
+  PORT: Type.Integer({
+    default: 8000,
+    minimum: 0,
+    maximum: 65_535,
+    description: 'The TCP port; 0 takes any free one.',
+  }),
+  PUBLIC_URL: Type.String({
+    pattern: '^https?://[^\\s/?#@]+$',
+    maxLength: 255,
+    description:
+      'The origin under which clients reach the service, without a path or a final slash. It is the `iss` of every access token and the only link in mail. Default: `http://localhost:<PORT>` outside production.',
+  }),
+  DATA_DIR: Type.String({
+    default: './data',
+    minLength: 1,
+    maxLength: 1024,
+    description: 'The folder of the SQLite file and of the development secret; made with mode 0700 when it is absent.',
+  }),
+  DATABASE_URL: Type.String({
+    pattern: '^(?:sqlite:.+|postgres(?:ql)?://.+)$',
+    maxLength: 2048,
+    description: '`sqlite:<path>` or `postgres://…`. Default: `sqlite:<DATA_DIR>/latchkey.db`. May hold a password.',
+  }),
+  REDIS_URL: Type.Optional(
+    Type.String({
+      pattern: '^rediss?://.+$',
+      maxLength: 2048,
+      description:
+        '`redis://…` or `rediss://…` of a Redis 7 or Valkey. Absent: codes and limits are kept in this process, which is right for one instance. May hold a password.',
+    }),
+  ),
+  SECRET_KEY: Type.String({
+    maxLength: 4096,
+    description:
+      'The root of every derived key: at least 32 bytes from a random generator (`openssl rand -base64 48`). A comma-separated list, newest first, rotates it: the first makes, all verify. Required in production; in development one is made and kept in `DATA_DIR`.',
+  }),
+  SMTP_URL: Type.Optional(
+    Type.String({
+      pattern: '^smtps?://.+$',
+      maxLength: 2048,
+      description:
+        '`smtp://user:password@host:587` (STARTTLS where offered) or `smtps://…:465`. Absent in development: mail is kept at `/dev/mailbox` and written to the log.',
+    }),
+  ),
+  MAIL_FROM: Type.String({
+    pattern: '^(?:[^\\r\\n<>",]{1,100} )?<?[^\\s<>",@]+@[^\\s<>",@]+>?$',
+    maxLength: 320,
+    description:
+      'The sender of every mail, as `name <address>` or an address alone. Default: `Latchkey <no-reply@localhost>` outside production.',
+  }),
+  PASSWORD_HASH: Type.Union([Type.Literal('bcrypt'), Type.Literal('argon2id')], {
+    default: 'bcrypt',
+    description:
+      'How new passwords are hashed. `argon2id` uses 19 MiB, two passes and one lane. Hashes of the other kind still verify and are replaced at the next login.',
+  }),
+  BCRYPT_COST: Type.Integer({
+    default: 12,
+    minimum: 4,
+    maximum: 16,
+    description: 'Base-2 logarithm of the rounds of bcrypt. At least 10 in production.',
+  }),
+  HASH_THREADS: Type.Integer({
+    minimum: 1,
+    maximum: 64,
+    description: 'Threads that hash passwords. Default: the number of processors, at most 8.',
+  }),
+  HASH_QUEUE_MAX: Type.Integer({
+    default: 100,
+    minimum: 1,
+    maximum: 10_000,
+    description: 'Password checks that may wait for a thread; one more is answered 503 with `Retry-After`.',
+  }),
+  PASSWORD_MIN_LENGTH: Type.Integer({
+    default: 8,
+    minimum: 8,
+    maximum: 64,
+    description: 'Characters of a new password. 15 is what NIST SP 800-63B-4 asks of passwords used alone.',
+  }),
+  ACCESS_TOKEN_TTL_SECONDS: seconds({
+    default: 1800,
+    minimum: 60,
+    maximum: 86_400,
+    description: 'Life of an access token. Other services learn of a logout within this time.',
+  }),
+  ACCESS_TOKEN_AUDIENCE: Type.String({
+    minLength: 1,
+    maxLength: 255,
+    description: 'The `aud` of every access token, which other services must check. Default: `PUBLIC_URL`.',
+  }),
+  SESSION_IDLE_TTL_SECONDS: seconds({
+    default: 604_800,
+    minimum: 300,
+    maximum: 31_536_000,
+    description: 'A session ends when it has not been refreshed for this long.',
+  }),
+  SESSION_MAX_TTL_SECONDS: seconds({
+    default: 2_592_000,
+    minimum: 300,
+    maximum: 31_536_000,
+    description: 'A session ends this long after the login, however much it is used.',
+  }),
+  SESSIONS_PER_USER_MAX: Type.Integer({
+    default: 20,
+    minimum: 1,
+    maximum: 1000,
+    description: 'Sessions of one user; a further login ends the oldest.',
+  }),
+  REFRESH_REUSE_GRACE_SECONDS: seconds({
+    default: 30,
+    minimum: 0,
+    maximum: 300,
+    description:
+      'For how long the refresh token just replaced gets the same successor again, so that parallel tabs and lost replies log nobody out. 0 is strict.',
+  }),
+  CODE_TTL_SECONDS: seconds({ default: 300, minimum: 60, maximum: 900, description: 'Life of an e-mailed code.' }),
+  CORS_ORIGINS: Type.String({
+    default: '',
+    pattern: '^(?:https?://[^\\s,/*?#@]+(?:,https?://[^\\s,/*?#@]+)*)?$',
+    maxLength: 4096,
+    description: 'Comma-separated origins whose pages may call the API. Empty: none. `*` is refused.',
+  }),
+  TRUST_PROXY: Type.String({
+    default: '',
+    pattern: '^(?:[0-9a-fA-F:./]+(?:,[0-9a-fA-F:./]+)*)?$',
+    maxLength: 4096,
+    description:
+      'Comma-separated addresses or CIDR ranges of the proxies whose `X-Forwarded-For` is believed. Empty: none, and the header is ignored.',
+  }),
+  RATE_LIMITS: Type.Union([Type.Literal('on'), Type.Literal('off')], {
+    default: 'on',
+    description: 'Limits for each client address. `off` is for benchmarks and refused in production.',
+  }),
+  DOCS: Type.Union([Type.Literal('on'), Type.Literal('off')], {
+    default: 'on',
+    description: 'Whether `/docs` and `/openapi.json` are served.',
+  }),
+  LOG_LEVEL: Type.Union(
+    ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)),
+    { default: 'info', description: 'The least important level that is logged.' },
+  ),
+});
+
+export type Environment = Static<typeof environmentSchema>;
+
+/** Variables whose value may come from a file named by `<NAME>_FILE`, as container secrets do. */
+export const fileVariables = ['SECRET_KEY', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL'] as const;

@@ -1,0 +1,128 @@
+import { type CryptoKey, errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import { newId } from './ids.ts';
+import { sha256 } from './secrets.ts';
+import { signingAlgorithm } from './signing-key.ts';
+
+/** RFC 9068 section 2.1: the type that keeps an access token from being taken for any other JWT, and back. */
+const tokenType = 'at+jwt';
+// RFC 9068 requires client_id. Latchkey has no registered clients: whoever logs in does so first-hand.
+const clientId = 'latchkey';
+const maxTokenLength = 8192;
+const cacheSize = 10_000;
+
+/** What the caller of `sign` decides of a token. Times are seconds since the epoch. */
+export type AccessTokenSubject = {
+  userId: string;
+  sessionId: string;
+  authenticatedAtSeconds: number;
+  roles: readonly string[];
+  permissions: readonly string[];
+};
+
+/** What a verified token says. */
+export type AccessTokenClaims = { userId: string; sessionId: string; expiresAtSeconds: number };
+
+/** The keys that sign and verify at this moment; `find` is an exact look-up by `kid`. */
+export type SigningKeys = {
+  active(): { kid: string; privateKey: CryptoKey };
+  find(kid: string): CryptoKey | undefined;
+};
+
+/** Mints and verifies access tokens in the profile of RFC 9068. */
+export type AccessTokens = {
+  ttlSeconds: number;
+  sign(subject: AccessTokenSubject): Promise<string>;
+  /** Returns undefined for everything that is not a valid access token of this service. */
+  verify(token: string): Promise<AccessTokenClaims | undefined>;
+};
+
+type AccessTokenOptions = {
+  issuer: string;
+  audience: string;
+  ttlSeconds: number;
+  now: () => number;
+  keys: SigningKeys;
+};
+
+/** Creates the signer and verifier. */
+export function createAccessTokens(options: AccessTokenOptions): AccessTokens {
+  // A client sends the same token with every request; its signature need only be checked once. The key
+  // is checked again on every use, so that a revoked one stops at once, and so is the expiry.
+  const verified = new Map<string, AccessTokenClaims & { kid: string }>();
+
+  async function sign(subject: AccessTokenSubject): Promise<string> {
+    const key = options.keys.active();
+    const issuedAt = Math.floor(options.now() / 1000);
+    return new SignJWT({
+      sid: subject.sessionId,
+      client_id: clientId,
+      auth_time: subject.authenticatedAtSeconds,
+      roles: [...subject.roles],
+      permissions: [...subject.permissions],
+    })
+      .setProtectedHeader({ alg: signingAlgorithm, typ: tokenType, kid: key.kid })
+      .setIssuer(options.issuer)
+      .setAudience(options.audience)
+      .setSubject(subject.userId)
+      .setIssuedAt(issuedAt)
+      .setExpirationTime(issuedAt + options.ttlSeconds)
+      .setJti(newId())
+      .sign(key.privateKey);
+  }
+
+  async function verify(token: string): Promise<AccessTokenClaims | undefined> {
+    if (token.length > maxTokenLength) return undefined;
+    const cacheKey = sha256(token);
+    const cached = verified.get(cacheKey);
+    if (cached !== undefined) {
+      const stillGood = cached.expiresAtSeconds * 1000 > options.now() && options.keys.find(cached.kid) !== undefined;
+      if (stillGood) return cached;
+      verified.delete(cacheKey);
+      return undefined;
+    }
+    const checked = await checkSignature(token);
+    if (checked !== undefined) remember(cacheKey, checked);
+    return checked;
+  }
+
+  async function checkSignature(token: string): Promise<(AccessTokenClaims & { kid: string }) | undefined> {
+    try {
+      const { payload, protectedHeader } = await jwtVerify(
+        token,
+        ({ kid }) => {
+          const key = kid === undefined ? undefined : options.keys.find(kid);
+          if (key === undefined) throw new errors.JWKSNoMatchingKey();
+          return key;
+        },
+        {
+          algorithms: [signingAlgorithm],
+          typ: tokenType,
+          issuer: options.issuer,
+          audience: options.audience,
+          currentDate: new Date(options.now()),
+          requiredClaims: ['sub', 'sid', 'exp', 'iat', 'jti'],
+        },
+      );
+      const claims = readClaims(payload);
+      return claims && protectedHeader.kid !== undefined ? { ...claims, kid: protectedHeader.kid } : undefined;
+    } catch (error) {
+      if (error instanceof errors.JOSEError) return undefined;
+      throw error;
+    }
+  }
+
+  function remember(cacheKey: string, claims: AccessTokenClaims & { kid: string }): void {
+    const [oldest] = verified.keys();
+    if (verified.size >= cacheSize && oldest !== undefined) verified.delete(oldest);
+    verified.set(cacheKey, claims);
+  }
+
+  return { ttlSeconds: options.ttlSeconds, sign, verify };
+}
+
+function readClaims(payload: JWTPayload): AccessTokenClaims | undefined {
+  const { sub, exp } = payload;
+  const sid = payload.sid;
+  if (typeof sub !== 'string' || typeof sid !== 'string' || typeof exp !== 'number') return undefined;
+  return { userId: sub, sessionId: sid, expiresAtSeconds: exp };
+}

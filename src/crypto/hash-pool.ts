@@ -1,0 +1,85 @@
+import { Piscina } from 'piscina';
+import type { HashTask } from './hash-worker.ts';
+
+/** Thrown instead of waiting when the queue is full; nothing was hashed. */
+export class HashQueueFullError extends Error {
+  override readonly name = 'HashQueueFullError';
+}
+
+/** Thrown to whoever waited when their signal aborted before the task started. */
+export class HashAbandonedError extends Error {
+  override readonly name = 'HashAbandonedError';
+}
+
+/** Worker threads behind a bounded queue. */
+export type HashPool = {
+  /** Runs the task off the event loop. Rejects at once when the queue is full. */
+  run(task: HashTask, signal?: AbortSignal): Promise<string | boolean>;
+  /** How many tasks wait for a thread. */
+  waiting(): number;
+  /** Ends the threads once the tasks that they run are done. */
+  close(): Promise<void>;
+};
+
+type Ticket = { start: () => void; abandon: () => void };
+
+/**
+ * Creates the pool. The queue is ours rather than Piscina's because an abort there would end the thread
+ * of a task that already runs, which costs more than finishing it; here an abort frees a place in the
+ * queue and leaves running work alone.
+ */
+export function createHashPool(options: { threads: number; maxWaiting: number }): HashPool {
+  const piscina = new Piscina({
+    filename: new URL('./hash-worker.ts', import.meta.url).href,
+    name: 'runHashTask',
+    minThreads: 1,
+    maxThreads: options.threads,
+    idleTimeout: 60_000,
+  });
+  const queue = new Set<Ticket>();
+  let running = 0;
+
+  async function run(task: HashTask, signal?: AbortSignal): Promise<string | boolean> {
+    if (running >= options.threads) await waitForTurn(signal);
+    else running += 1;
+    try {
+      return await piscina.run(task);
+    } finally {
+      startNext();
+    }
+  }
+
+  async function waitForTurn(signal: AbortSignal | undefined): Promise<void> {
+    if (queue.size >= options.maxWaiting) throw new HashQueueFullError('the password hash queue is full');
+    if (signal?.aborted) throw new HashAbandonedError('the client went away');
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const ticket: Ticket = {
+      start: resolve,
+      abandon: () => {
+        queue.delete(ticket);
+        reject(new HashAbandonedError('the client went away'));
+      },
+    };
+    queue.add(ticket);
+    signal?.addEventListener('abort', ticket.abandon, { once: true });
+    try {
+      await promise;
+    } finally {
+      signal?.removeEventListener('abort', ticket.abandon);
+    }
+  }
+
+  // The place of a finished task passes straight to the oldest one that waits, so that a newcomer
+  // cannot slip in between.
+  function startNext(): void {
+    const [next] = queue;
+    if (next === undefined) {
+      running -= 1;
+      return;
+    }
+    queue.delete(next);
+    next.start();
+  }
+
+  return { run, waiting: () => queue.size, close: () => piscina.close() };
+}

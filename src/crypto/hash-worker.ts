@@ -1,0 +1,37 @@
+import { setPriority } from 'node:os';
+import { hashSync as argon2HashSync, verifySync as argon2VerifySync } from '@node-rs/argon2';
+import { hashSync as bcryptHashSync, verifySync as bcryptVerifySync } from '@node-rs/bcrypt';
+
+/** How new hashes are made: bcrypt at a cost, or argon2id with the parameters of OWASP's cheat sheet. */
+export type HashScheme = { name: 'bcrypt'; cost: number } | { name: 'argon2id' };
+
+/** One unit of work for the pool. The input is the keyed pre-hash, or a plain password for a hash from elsewhere. */
+export type HashTask =
+  | { kind: 'hash'; scheme: HashScheme; input: string }
+  | { kind: 'verify'; encoded: string; input: string };
+
+/** OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, two passes, one lane. */
+export const argon2Parameters = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
+
+// On Linux this lowers the calling thread alone, so that a login storm leaves the processor to the
+// event loop first. Elsewhere it may be refused or mean the whole process; hashing works either way.
+const workerNiceness = 10;
+if (process.platform === 'linux') {
+  try {
+    setPriority(0, workerNiceness);
+  } catch {
+    // A sandbox may forbid it; the pool is then only bounded, not polite.
+  }
+}
+
+/** Runs one task; Piscina calls it by name in each thread. */
+export function runHashTask(task: HashTask): string | boolean {
+  if (task.kind === 'hash') {
+    return task.scheme.name === 'bcrypt'
+      ? bcryptHashSync(task.input, { cost: task.scheme.cost })
+      : argon2HashSync(task.input, argon2Parameters);
+  }
+  return task.encoded.startsWith('$argon2')
+    ? argon2VerifySync(task.encoded, task.input)
+    : bcryptVerifySync(task.input, task.encoded);
+}

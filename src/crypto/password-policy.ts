@@ -1,0 +1,38 @@
+import { dictionary } from '@zxcvbn-ts/language-common';
+
+/** The longest password in characters; a limit before the hash, so that length is no attack on the processor. */
+export const passwordMaxLength = 256;
+
+const commonPasswords: ReadonlySet<string> = new Set(dictionary['passwords-common'] as readonly string[]);
+// What remains of a password after the address is taken out must be at least this long to count.
+const minRemainder = 4;
+const minAddressPart = 3;
+
+/**
+ * Says in one sentence why a password is not acceptable, or returns undefined. Length is counted in
+ * characters after NFKC; there are no composition rules (NIST SP 800-63B-4 section 3.1.1.2).
+ */
+export function findPasswordFault(password: string, email: string, minLength: number): string | undefined {
+  const normalized = password.normalize('NFKC');
+  const length = [...normalized].length;
+  if (length < minLength) return `must be at least ${minLength} characters long`;
+  if (length > passwordMaxLength) return `must be at most ${passwordMaxLength} characters long`;
+  const folded = normalized.toLowerCase();
+  if (commonPasswords.has(folded) || isOneCharacterRepeated(folded)) return 'is one of the most common passwords';
+  if (isBuiltFrom(folded, email)) return 'must not be built from your e-mail address';
+  return undefined;
+}
+
+function isOneCharacterRepeated(password: string): boolean {
+  return new Set(password).size === 1;
+}
+
+function isBuiltFrom(password: string, email: string): boolean {
+  const at = email.lastIndexOf('@');
+  const parts = [email, email.slice(0, at), email.slice(at + 1), ...email.split(/[^a-z0-9]+/)]
+    .filter((part) => part.length >= minAddressPart)
+    .sort((a, b) => b.length - a.length);
+  const remainder = parts.reduce((rest, part) => rest.replaceAll(part, ''), password);
+  const letters = remainder.replace(/[^\p{L}]/gu, '');
+  return remainder !== password && letters.length < minRemainder;
+}

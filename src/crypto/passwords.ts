@@ -1,0 +1,103 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import { createHashPool, type HashPool } from './hash-pool.ts';
+import { argon2Parameters, type HashScheme } from './hash-worker.ts';
+import type { Keyring, SecretRoot } from './secrets.ts';
+
+/** What a check of a password found. */
+export type PasswordCheck = {
+  matches: boolean;
+  /** True when the stored hash is not what `hash` makes today and should be replaced while the password is known. */
+  outdated: boolean;
+};
+
+/** Hashes and checks passwords in worker threads, never on the event loop. */
+export type PasswordHasher = {
+  /** Returns a tagged hash to store. */
+  hash(password: string, signal?: AbortSignal): Promise<string>;
+  /** Checks a password. An account without a hash, or no account, costs the same time and never matches. */
+  verify(password: string, stored: string | null, signal?: AbortSignal): Promise<PasswordCheck>;
+  waiting(): number;
+  close(): Promise<void>;
+};
+
+type HasherOptions = { keyring: Keyring; scheme: HashScheme; threads: number; maxWaiting: number };
+
+// A stored hash of our own reads `lk1:<fingerprint of the secret>:<hash in its usual encoding>`.
+const tag = 'lk1';
+const ownHashPattern = /^lk1:([0-9a-f]{16}):(\$.+)$/;
+const foreignHashPattern = /^\$(?:2[abxy]|argon2id)\$/;
+
+/** Creates the hasher and its pool. */
+export function createPasswordHasher(options: HasherOptions): PasswordHasher {
+  const pool = createHashPool(options);
+  const dummyHash = createDummyHash(pool, options);
+
+  return {
+    async hash(password, signal) {
+      const root = options.keyring.current;
+      const input = preHash(root, password);
+      return `${tag}:${root.fingerprint}:${await pool.run({ kind: 'hash', scheme: options.scheme, input }, signal)}`;
+    },
+
+    async verify(password, stored, signal) {
+      const encoded = stored === null ? await dummyHash() : stored;
+      const { root, hash } = parseStoredHash(options.keyring, encoded);
+      const input = root === undefined ? password : preHash(root, password);
+      const matches = (await pool.run({ kind: 'verify', encoded: hash, input }, signal)) === true;
+      return { matches: matches && stored !== null, outdated: !isCurrent(options, root, hash) };
+    },
+
+    waiting: pool.waiting,
+    close: pool.close,
+  };
+}
+
+/**
+ * The keyed pre-hash: base64 of HMAC-SHA-384 under the pepper. Its 64 characters hold the whole password
+ * within bcrypt's 72 bytes and hold no NUL, and a stolen table cannot be attacked without SECRET_KEY.
+ */
+function preHash(root: SecretRoot, password: string): string {
+  return createHmac('sha384', root.key('password-pepper')).update(password.normalize('NFKC')).digest('base64');
+}
+
+function parseStoredHash(keyring: Keyring, stored: string): { root: SecretRoot | undefined; hash: string } {
+  const own = ownHashPattern.exec(stored);
+  if (own?.[2] !== undefined) {
+    const root = keyring.all.find((candidate) => candidate.fingerprint === own[1]);
+    if (root === undefined) throw new Error(`a password was hashed under secret ${own[1]}, which is not configured`);
+    return { root, hash: own[2] };
+  }
+  if (!foreignHashPattern.test(stored)) throw new Error('a stored password hash has an unknown format');
+  return { root: undefined, hash: stored };
+}
+
+function isCurrent(options: HasherOptions, root: SecretRoot | undefined, hash: string): boolean {
+  if (root?.fingerprint !== options.keyring.current.fingerprint) return false;
+  if (options.scheme.name === 'bcrypt') {
+    return hash.startsWith(`$2b$${String(options.scheme.cost).padStart(2, '0')}$`);
+  }
+  const { memoryCost, timeCost, parallelism } = argon2Parameters;
+  return hash.startsWith(`$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$`);
+}
+
+/**
+ * The hash that is checked where there is no account. It is made once by the pool itself: a hand-written
+ * one that the library finds malformed would be refused in microseconds and tell the two apart.
+ */
+function createDummyHash(pool: HashPool, options: HasherOptions): () => Promise<string> {
+  let made: Promise<string> | undefined;
+  const make = async () => {
+    const root = options.keyring.current;
+    const input = preHash(root, randomBytes(32).toString('base64'));
+    return `${tag}:${root.fingerprint}:${await pool.run({ kind: 'hash', scheme: options.scheme, input })}`;
+  };
+  const get = () => {
+    made ??= make();
+    return made;
+  };
+  // Made ahead, so that the first failing login is not the slow one. A failure here is met again there.
+  get().catch(() => {
+    made = undefined;
+  });
+  return get;
+}

@@ -1,0 +1,19 @@
+import { Migrator } from 'kysely/migration';
+import { createInitialMigration } from './migrations/0001-initial.ts';
+import type { Db } from './schema.ts';
+
+export type Dialect = 'sqlite' | 'postgres';
+
+/** Applies every migration that the database has not seen, in the order of their names, all or none. */
+export async function migrateToLatest(db: Db, dialect: Dialect): Promise<void> {
+  const migrator = new Migrator({
+    db,
+    provider: {
+      async getMigrations() {
+        return { '0001-initial': createInitialMigration(dialect) };
+      },
+    },
+  });
+  const { error } = await migrator.migrateToLatest();
+  if (error !== undefined) throw error;
+}

@@ -1,0 +1,38 @@
+import type { FastifyRequest } from 'fastify';
+import type { Deps } from '../deps.ts';
+import { AppError } from '../errors.ts';
+import { authenticate, type Principal } from '../sessions/flow.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set by the guard; read it with `principalOf`. */
+    principal: Principal | null;
+  }
+}
+
+// RFC 6750 section 2.1: the scheme is case-insensitive, the token is b64token.
+const bearerPattern = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i;
+
+/** A hook that lets only requests with a live access token through. It runs before the body is read. */
+export function createBearerGuard(deps: Deps): (request: FastifyRequest) => Promise<void> {
+  return async (request) => {
+    const token = readBearerToken(request);
+    if (token === undefined) throw new AppError('authentication_required');
+    request.principal = await authenticate(deps, token);
+  };
+}
+
+/** Reads the bearer token, or returns undefined when the request carries no Authorization header. */
+export function readBearerToken(request: FastifyRequest): string | undefined {
+  const header = request.headers.authorization;
+  if (header === undefined || header === '') return undefined;
+  const token = bearerPattern.exec(header)?.[1];
+  if (token === undefined) throw new AppError('invalid_token');
+  return token;
+}
+
+/** Who makes the request, on a route behind the guard. */
+export function principalOf(request: FastifyRequest): Principal {
+  if (request.principal === null) throw new Error('the route is not behind the bearer guard');
+  return request.principal;
+}

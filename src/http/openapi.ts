@@ -1,0 +1,73 @@
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { OpenAPIV3_1 } from 'openapi-types';
+import type { Config } from '../config.ts';
+import type { ApiInstance } from './api.ts';
+import { optionalBodyKeyword } from './validation.ts';
+
+/** The version of the API and of the package. */
+export const apiVersion = '0.1.0';
+
+const description = `Self-hosted authentication: accounts proved by e-mailed codes, short-lived signed access tokens, rotating refresh tokens.
+
+**Try it here.** Call \`POST /auth/send-code\` with purpose \`registration\`, read the code in [the mailbox](/dev/mailbox) (development only), prove it with \`POST /auth/verify-code\`, and create the account with \`POST /auth/register\`. Then press **Authorize**, paste the \`access_token\`, and call \`GET /users/me\`.
+
+Bodies are JSON in UTF-8, at most 32 KiB. Times are RFC 3339 in UTC, durations are whole seconds. Every error is a problem document (RFC 9457) whose \`code\` is listed at [/docs/errors](/docs/errors).`;
+
+/** Makes the OpenAPI document from the schemas of the routes that are registered after it. */
+export async function registerOpenApi(app: ApiInstance, config: Config): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'Latchkey', version: apiVersion, description, license: { name: 'MIT', identifier: 'MIT' } },
+      servers: [{ url: config.environment.PUBLIC_URL }],
+      tags: [
+        { name: 'Verification', description: 'Proving that an e-mail address is yours.' },
+        { name: 'Authentication', description: 'Creating an account, logging in, staying logged in, logging out.' },
+        { name: 'Account', description: 'Your own account. Every operation needs an access token.' },
+        { name: 'Service', description: 'What other services and operators read.' },
+      ],
+      components: {
+        securitySchemes: {
+          access_token: {
+            type: 'http',
+            scheme: 'bearer',
+            bearerFormat: 'JWT',
+            description: 'The `access_token` of a token response (RFC 9068), sent as RFC 6750 says.',
+          },
+        },
+      },
+    },
+    transformObject: (source) => {
+      if (!('openapiObject' in source)) throw new Error('an OpenAPI document was expected');
+      // The document is declared as 3.1 above; the plugin's type allows every version.
+      return markOptionalBodies(source.openapiObject as Partial<OpenAPIV3_1.Document>);
+    },
+    refResolver: { buildLocalReference: (json, _baseUri, _fragment, i) => String(json.$id ?? `schema-${i}`) },
+  });
+}
+
+/** Says of bodies that may be left out that they are not required, instead of our own keyword. */
+function markOptionalBodies(document: Partial<OpenAPIV3_1.Document>): Partial<OpenAPIV3_1.Document> {
+  for (const path of Object.values(document.paths ?? {})) {
+    const requestBody = path?.post?.requestBody;
+    if (requestBody === undefined || !('content' in requestBody)) continue;
+    const schema = requestBody.content['application/json']?.schema as Record<string, unknown> | undefined;
+    if (schema === undefined || !(optionalBodyKeyword in schema)) continue;
+    delete schema[optionalBodyKeyword];
+    requestBody.required = false;
+  }
+  return document;
+}
+
+/** Serves the document at /openapi.json and Swagger UI at /docs. */
+export async function registerDocs(app: ApiInstance): Promise<void> {
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: true,
+    uiConfig: { docExpansion: 'list', deepLinking: true, tryItOutEnabled: true, url: '/openapi.json' },
+    theme: { title: 'Latchkey API' },
+    logLevel: 'warn',
+  });
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+}

@@ -1,0 +1,102 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { HashAbandonedError, HashQueueFullError } from '../crypto/hash-pool.ts';
+import { isDatabaseUnavailable } from '../db/failures.ts';
+import { AppError, type ErrorCode, errorCatalogue, type FieldError } from '../errors.ts';
+import type { Problem } from './schemas.ts';
+
+const maxFieldErrors = 20;
+const retryAfterSeconds = 5;
+
+/** Where the explanation of a code is served. */
+export function problemType(publicUrl: string, code: ErrorCode): string {
+  return `${publicUrl}/docs/errors#${code}`;
+}
+
+/** Builds the problem document of an error. */
+export function toProblem(error: AppError, publicUrl: string, requestId: string): Problem {
+  const { status, title } = errorCatalogue[error.code];
+  return {
+    type: problemType(publicUrl, error.code),
+    title,
+    status,
+    code: error.code,
+    ...(error.detail === undefined ? {} : { detail: error.detail }),
+    ...(error.errors === undefined ? {} : { errors: error.errors.slice(0, maxFieldErrors) }),
+    ...(error.maxAgeSeconds === undefined ? {} : { max_age: error.maxAgeSeconds }),
+    request_id: requestId,
+  };
+}
+
+/** Answers a request with an error: the caller gets the code, the log gets the cause. */
+export function sendProblem(request: FastifyRequest, reply: FastifyReply, publicUrl: string, thrown: unknown): void {
+  const error = toAppError(thrown, request);
+  const problem = toProblem(error, publicUrl, request.id);
+  if (problem.status >= 500) request.log.error({ err: error.cause ?? error, code: error.code }, 'request failed');
+  reply.status(problem.status).type('application/problem+json').header('cache-control', 'no-store');
+  const challenge = bearerChallenge(error);
+  if (challenge !== undefined) reply.header('www-authenticate', challenge);
+  if (error.retryAfterSeconds !== undefined) reply.header('retry-after', error.retryAfterSeconds);
+  // Serialised here, so that an error is answered whatever response schemas the route declares.
+  reply.serializer((payload: unknown) => payload as string).send(JSON.stringify(problem));
+}
+
+/** RFC 6750 section 3: no error code where no credentials were sent; RFC 9470 section 3 for step-up. */
+function bearerChallenge(error: AppError): string | undefined {
+  if (errorCatalogue[error.code].status !== 401) return undefined;
+  if (error.code === 'authentication_required') return 'Bearer realm="latchkey"';
+  const maxAge = error.maxAgeSeconds === undefined ? '' : `, max_age="${error.maxAgeSeconds}"`;
+  return `Bearer realm="latchkey", error="${error.code}", error_description="${errorCatalogue[error.code].title}"${maxAge}`;
+}
+
+function toAppError(thrown: unknown, request: FastifyRequest): AppError {
+  if (thrown instanceof AppError) return withRetryAfter(thrown);
+  if (thrown instanceof HashQueueFullError || thrown instanceof HashAbandonedError || isDatabaseUnavailable(thrown)) {
+    return new AppError('temporarily_unavailable', { retryAfterSeconds, cause: thrown });
+  }
+  if (thrown instanceof Error && 'code' in thrown) return fromFastify(thrown as FastifyError, request);
+  return new AppError('internal_error', { cause: thrown });
+}
+
+// Every 429 and 503 says when to come back, also where the flow could not know.
+function withRetryAfter(error: AppError): AppError {
+  if (error.code !== 'temporarily_unavailable' || error.retryAfterSeconds !== undefined) return error;
+  return new AppError(error.code, { retryAfterSeconds, cause: error.cause });
+}
+
+function fromFastify(error: FastifyError, request: FastifyRequest): AppError {
+  if (error.validation !== undefined) return fromValidation(error, request);
+  if (error.statusCode === 413) return new AppError('content_too_large', { cause: error });
+  if (error.statusCode === 415) return new AppError('unsupported_media_type', { cause: error });
+  if (error.statusCode === 404) return new AppError('not_found', { cause: error });
+  const isOurs = error.statusCode === undefined || error.statusCode >= 500;
+  return new AppError(isOurs ? 'internal_error' : 'malformed_request', { cause: error });
+}
+
+function fromValidation(error: FastifyError, request: FastifyRequest): AppError {
+  const isBody = error.validationContext === 'body';
+  // No body at all and no content type: the caller forgot both, and the type is what to name.
+  if (isBody && request.headers['content-type'] === undefined) return new AppError('unsupported_media_type');
+  const errors = (error.validation ?? []).flatMap(({ instancePath, keyword, params, message }): FieldError[] => {
+    if (keyword === 'required') {
+      return [{ path: `${instancePath}/${String(params.missingProperty)}`, message: 'is required' }];
+    }
+    if (keyword === 'additionalProperties') {
+      return [
+        {
+          path: `${instancePath}/${escapePointer(String(params.additionalProperty))}`,
+          message: 'is not a known field',
+        },
+      ];
+    }
+    if (keyword === 'enum') {
+      return [{ path: instancePath, message: `must be one of ${(params.allowedValues as unknown[]).join(', ')}` }];
+    }
+    return [{ path: instancePath, message: message ?? 'is not valid' }];
+  });
+  return new AppError('validation_failed', { errors });
+}
+
+/** Escapes one step of a JSON Pointer (RFC 6901 section 3) and bounds its length. */
+export function escapePointer(step: string): string {
+  return step.slice(0, 100).toWellFormed().replaceAll('~', '~0').replaceAll('/', '~1');
+}

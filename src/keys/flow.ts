@@ -1,0 +1,69 @@
+import type { CryptoKey } from 'jose';
+import type { SigningKeys } from '../crypto/access-token.ts';
+import type { Keyring } from '../crypto/secrets.ts';
+import { generateSigningKey, importPublicKey, openPrivateKey, type PublicJwk } from '../crypto/signing-key.ts';
+import { isUniqueViolation } from '../db/failures.ts';
+import type { Db } from '../db/schema.ts';
+import {
+  insertSigningKey,
+  listSecretFingerprints,
+  listSigningKeys,
+  rememberSecretFingerprint,
+  type SigningKeyRecord,
+} from './store.ts';
+
+/** The signing keys in memory: JWKS and verification go on when the database is away. */
+export type LoadedSigningKeys = SigningKeys & {
+  /** What the JWKS shows: next, active and retired keys that are still valid. */
+  publicJwks(): readonly PublicJwk[];
+};
+
+/** Thrown when SECRET_KEY is not the one under which this database was made. */
+export class WrongSecretError extends Error {
+  override readonly name = 'WrongSecretError';
+}
+
+/**
+ * Stops a boot under a foreign SECRET_KEY before it can write anything under it. A new secret is accepted
+ * when the list that it heads still holds one that the database knows.
+ */
+export async function checkSecretFingerprint(db: Db, keyring: Keyring, nowMs: number): Promise<void> {
+  const known = await listSecretFingerprints(db);
+  const isKnown = keyring.all.some((root) => known.includes(root.fingerprint));
+  if (known.length > 0 && !isKnown) {
+    throw new WrongSecretError(
+      'SECRET_KEY is not the one that this database was made with: its passwords, sessions and signing keys ' +
+        'cannot be read. Give the old value back, or append it after a comma to rotate it.',
+    );
+  }
+  for (const root of keyring.all) await rememberSecretFingerprint(db, root.fingerprint, nowMs);
+}
+
+/** Loads the signing keys, making the first active and next one where they are missing. */
+export async function loadSigningKeys(db: Db, keyring: Keyring, nowMs: number): Promise<LoadedSigningKeys> {
+  await ensureKey(db, keyring, 'active', nowMs);
+  await ensureKey(db, keyring, 'next', nowMs);
+  const records = await listSigningKeys(db);
+  const active = records.find((record) => record.state === 'active');
+  if (active === undefined) throw new Error('there is no active signing key');
+  const signer = { kid: active.kid, privateKey: await openPrivateKey(keyring, active) };
+  const verifiers = await importVerifiers(records);
+  const publicJwks = records.map((record) => record.publicJwk);
+  return { active: () => signer, find: (kid) => verifiers.get(kid), publicJwks: () => publicJwks };
+}
+
+async function ensureKey(db: Db, keyring: Keyring, state: 'active' | 'next', nowMs: number): Promise<void> {
+  const records = await listSigningKeys(db);
+  if (records.some((record) => record.state === state)) return;
+  try {
+    await insertSigningKey(db, { ...(await generateSigningKey(keyring)), state }, nowMs);
+  } catch (error) {
+    // Another instance that starts at the same time was first; its key is as good.
+    if (!isUniqueViolation(error)) throw error;
+  }
+}
+
+async function importVerifiers(records: readonly SigningKeyRecord[]): Promise<ReadonlyMap<string, CryptoKey>> {
+  const entries = records.map(async ({ kid, publicJwk }) => [kid, await importPublicKey(publicJwk)] as const);
+  return new Map(await Promise.all(entries));
+}

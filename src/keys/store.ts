@@ -1,0 +1,47 @@
+import type { PublicJwk, StoredSigningKey } from '../crypto/signing-key.ts';
+import type { Db, SigningKeyRow } from '../db/schema.ts';
+
+/** A signing key with its place in the rotation. */
+export type SigningKeyRecord = StoredSigningKey & { state: SigningKeyRow['state'] };
+
+/** Lists every key, the oldest first. */
+export async function listSigningKeys(db: Db): Promise<SigningKeyRecord[]> {
+  const rows = await db.selectFrom('signing_keys').selectAll().orderBy('created_at').orderBy('kid').execute();
+  return rows.map((row) => ({
+    kid: row.kid,
+    state: row.state,
+    publicJwk: JSON.parse(row.public_jwk) as PublicJwk,
+    sealedPrivateJwk: row.sealed_private_jwk,
+  }));
+}
+
+/** Adds a key. Fails with a unique violation when the state it takes is taken. */
+export async function insertSigningKey(db: Db, key: SigningKeyRecord, nowMs: number): Promise<void> {
+  await db
+    .insertInto('signing_keys')
+    .values({
+      kid: key.kid,
+      state: key.state,
+      public_jwk: JSON.stringify(key.publicJwk),
+      sealed_private_jwk: key.sealedPrivateJwk,
+      created_at: nowMs,
+      activated_at: key.state === 'active' ? nowMs : null,
+      retired_at: null,
+    })
+    .execute();
+}
+
+/** Lists the fingerprints of the secrets that this database has worked with. */
+export async function listSecretFingerprints(db: Db): Promise<string[]> {
+  const rows = await db.selectFrom('secret_fingerprints').select('fingerprint').execute();
+  return rows.map((row) => row.fingerprint);
+}
+
+/** Remembers a secret's fingerprint; one that is known stays as it is. */
+export async function rememberSecretFingerprint(db: Db, fingerprint: string, nowMs: number): Promise<void> {
+  await db
+    .insertInto('secret_fingerprints')
+    .values({ fingerprint, first_seen_at: nowMs })
+    .onConflict((conflict) => conflict.column('fingerprint').doNothing())
+    .execute();
+}

@@ -1,0 +1,30 @@
+import { type Logger, pino } from 'pino';
+import pretty from 'pino-pretty';
+
+// Bodies and headers are never logged; these are the names under which a mistake could still do it.
+const secretNames = [
+  'authorization',
+  'password',
+  'current_password',
+  'new_password',
+  'code',
+  'access_token',
+  'refresh_token',
+  'verification_token',
+  'SECRET_KEY',
+];
+
+/** Creates the log: JSON lines on standard output, or lines for people where that is a terminal. */
+export function createLog(level: string, isTerminal: boolean): Logger {
+  const options = {
+    level,
+    redact: { paths: secretNames.flatMap((name) => [name, `*.${name}`]), censor: '[redacted]' },
+    base: null,
+  };
+  return isTerminal
+    ? pino(
+        options,
+        pretty({ colorize: true, ignore: 'hostname,pid', translateTime: 'SYS:HH:MM:ss', singleLine: false }),
+      )
+    : pino(options);
+}

@@ -1,0 +1,85 @@
+import { type Account, getAccount } from '../account/flow.ts';
+import { recordEvent } from '../audit/flow.ts';
+import { inTransaction } from '../db/database.ts';
+import type { Deps } from '../deps.ts';
+import { canonicalEmailAddress } from '../email-address.ts';
+import { AppError, fieldRefused } from '../errors.ts';
+import type { RequestContext } from '../request-context.ts';
+import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
+import { useVerificationToken } from '../verification/flow.ts';
+import { findCandidate, type LoginCandidate, recordLogin, replaceOutdatedHash } from './store.ts';
+
+type LoginMethod = 'password' | 'code';
+type LoginResult = { tokens: IssuedTokens; account: Account };
+
+/**
+ * Logs in by address and password. Unknown, disabled and wrong take the same steps: one hash is computed
+ * and one event is written, so that neither the answer nor its time tells them apart.
+ */
+export async function logIn(
+  deps: Deps,
+  input: { email: string; password: string },
+  context: RequestContext,
+): Promise<LoginResult> {
+  const email = canonicalEmailAddress(input.email);
+  if (email === undefined) throw fieldRefused('/email', 'must be an e-mail address');
+  const candidate = await findCandidate(deps.db, email);
+  const check = await deps.passwords.verify(input.password, candidate?.password_hash ?? null, context.signal);
+  if (candidate === undefined || !check.matches || candidate.status !== 'active') {
+    return refuse(deps, candidate, context);
+  }
+  const result = await completeLogin(deps, candidate, 'password', context);
+  if (check.outdated && candidate.password_hash !== null) {
+    await rehash(deps, candidate.id, candidate.password_hash, input.password);
+  }
+  return result;
+}
+
+/** Logs in by an address proved with an e-mailed code. */
+export async function logInWithCode(
+  deps: Deps,
+  input: { verificationToken: string },
+  context: RequestContext,
+): Promise<LoginResult> {
+  return useVerificationToken(deps, input.verificationToken, 'login', async (email) => {
+    const candidate = await findCandidate(deps.db, email);
+    // Disabled or deleted since the code was sent. The proof itself was good, but there is nobody to log in.
+    if (candidate?.status !== 'active') throw new AppError('invalid_verification_token');
+    return completeLogin(deps, candidate, 'code', context);
+  });
+}
+
+async function completeLogin(
+  deps: Deps,
+  candidate: LoginCandidate,
+  method: LoginMethod,
+  context: RequestContext,
+): Promise<LoginResult> {
+  const nowMs = deps.clock.now();
+  const sessionId = await inTransaction(deps.db, async (tx) => {
+    if (!(await recordLogin(tx, candidate, nowMs))) {
+      throw new AppError(method === 'password' ? 'invalid_credentials' : 'invalid_verification_token');
+    }
+    const details = { method };
+    await recordEvent(tx, { type: 'login.succeeded', userId: candidate.id, details }, context, nowMs);
+    return openSession(deps, tx, candidate.id, context);
+  });
+  return { tokens: await issueTokens(deps, sessionId), account: await getAccount(deps.db, candidate.id) };
+}
+
+async function refuse(deps: Deps, candidate: LoginCandidate | undefined, context: RequestContext): Promise<never> {
+  // Where there is no account the event has no user: what was typed could be a password in the wrong field.
+  const event = { type: 'login.failed', userId: candidate?.id ?? null, details: { method: 'password' } } as const;
+  await recordEvent(deps.db, event, context, deps.clock.now());
+  throw new AppError('invalid_credentials');
+}
+
+/** Brings a hash up to today's scheme while the password is known. The login is done and does not depend on it. */
+async function rehash(deps: Deps, userId: string, oldHash: string, password: string): Promise<void> {
+  try {
+    const newHash = await deps.passwords.hash(password);
+    await replaceOutdatedHash(deps.db, { userId, oldHash, newHash });
+  } catch (error) {
+    deps.log.warn({ err: error, user_id: userId }, 'an outdated password hash was left for the next login');
+  }
+}

@@ -1,0 +1,60 @@
+import type { MessageContent } from '../layout.ts';
+import type { CodePurpose, Language, Message } from '../messages.ts';
+
+const purposes: Readonly<Record<CodePurpose, { subject: string; sentence: string }>> = {
+  registration: { subject: 'to create your account', sentence: 'Use this code to create your account:' },
+  login: { subject: 'to log in', sentence: 'Use this code to log in:' },
+  password_reset: { subject: 'to reset your password', sentence: 'Use this code to choose a new password:' },
+  email_change: {
+    subject: 'to confirm your new address',
+    sentence: 'Use this code to confirm your new e-mail address:',
+  },
+};
+
+/** English, the language of every user whose own is not here. */
+export const english: Language = { write, footer };
+
+function write(message: Message, serviceUrl: string): MessageContent {
+  switch (message.kind) {
+    case 'code':
+      return {
+        subject: `${message.code} is your code ${purposes[message.purpose].subject}`,
+        opening: [purposes[message.purpose].sentence],
+        code: message.code,
+        closing: [
+          `It works once and for ${message.expiresInMinutes} minutes. Type it only where you asked for it: nobody from the service will ever ask you for it.`,
+          'If you did not ask for a code, you can ignore this message. Nothing was changed.',
+        ],
+      };
+    case 'already_registered':
+      return {
+        subject: 'You already have an account',
+        opening: [
+          `Somebody, probably you, tried to create an account at ${serviceUrl} with this address. It has one already.`,
+        ],
+        closing: [
+          'Log in instead, with your password or with an e-mailed code. If it was not you, you can ignore this message. Nothing was changed.',
+        ],
+      };
+    case 'password_changed':
+      return {
+        subject: 'Your password was changed',
+        opening: [`The password of your account at ${serviceUrl} was changed, and all your other sessions were ended.`],
+        closing: ['If it was not you, reset your password now with an e-mailed code.'],
+      };
+    case 'session_ended_for_reuse':
+      return {
+        subject: 'We ended one of your sessions',
+        opening: [
+          `Somebody used an old login token of your account at ${serviceUrl} a second time. That can mean that it was copied, so we ended the session that it belonged to.`,
+        ],
+        closing: [
+          'Log in again where you need to. If you see devices or changes that are not yours, change your password.',
+        ],
+      };
+  }
+}
+
+function footer(serviceUrl: string): string {
+  return `Sent by ${serviceUrl} because this address was given there.`;
+}

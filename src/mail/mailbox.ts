@@ -1,0 +1,26 @@
+import type { Mail, MailTransport } from './transport.ts';
+
+const maxMails = 100;
+
+/** A mail that the development mailbox holds. */
+export type MailboxItem = Mail & { sentAtMs: number };
+
+/** A transport that keeps mail in memory for people and tests to read. Never used in production. */
+export type Mailbox = MailTransport & {
+  /** The newest 100 mails, newest first. */
+  list(): readonly MailboxItem[];
+};
+
+/** Creates a mailbox. `announce` is told of each mail; in development it writes the text to the log. */
+export function createMailbox(now: () => number, announce: (mail: Mail) => void): Mailbox {
+  const items: MailboxItem[] = [];
+  return {
+    async send(mail) {
+      items.unshift({ ...mail, sentAtMs: now() });
+      items.splice(maxMails);
+      announce(mail);
+    },
+    list: () => items,
+    close: async () => {},
+  };
+}

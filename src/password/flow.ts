@@ -1,0 +1,50 @@
+import { recordEvent } from '../audit/flow.ts';
+import { findPasswordFault } from '../crypto/password-policy.ts';
+import { inTransaction } from '../db/database.ts';
+import type { Deps } from '../deps.ts';
+import { AppError } from '../errors.ts';
+import { noticeTtlMs } from '../mail/outbox.ts';
+import type { RequestContext } from '../request-context.ts';
+import { endOtherSessions, type Principal } from '../sessions/flow.ts';
+import { findPasswordOwner, replacePasswordHash } from './store.ts';
+
+/** Refuses a new password that is too short, common, or built from the address of its account. */
+export function requireAcceptablePassword(deps: Deps, password: string, email: string, path: string): void {
+  const fault = findPasswordFault(password, email, deps.config.environment.PASSWORD_MIN_LENGTH);
+  if (fault !== undefined) throw new AppError('password_rejected', { errors: [{ path, message: fault }] });
+}
+
+/**
+ * Changes one's own password with the current one. Every other session ends and the owner is told, so
+ * that whoever had the old password has nothing left.
+ */
+export async function changePassword(
+  deps: Deps,
+  principal: Principal,
+  input: { currentPassword: string; newPassword: string },
+  context: RequestContext,
+): Promise<void> {
+  const owner = await findPasswordOwner(deps.db, principal.userId);
+  if (owner === undefined) throw new AppError('invalid_token');
+  const check = await deps.passwords.verify(input.currentPassword, owner.password_hash, context.signal);
+  if (!check.matches) throw new AppError('invalid_credentials');
+  requireAcceptablePassword(deps, input.newPassword, owner.email, '/new_password');
+  const newHash = await deps.passwords.hash(input.newPassword, context.signal);
+
+  const nowMs = deps.clock.now();
+  await inTransaction(deps.db, async (tx) => {
+    const change = { userId: owner.id, oldHash: owner.password_hash, newHash, nowMs };
+    // Changed by somebody else while we hashed: the password that was checked is no longer the current one.
+    if (!(await replacePasswordHash(tx, change))) throw new AppError('invalid_credentials');
+    await endOtherSessions(tx, owner.id, principal.sessionId);
+    await recordEvent(tx, { type: 'password.changed', userId: owner.id }, context, nowMs);
+    await deps.outbox.enqueue(tx, {
+      to: owner.email,
+      userId: owner.id,
+      locale: owner.locale,
+      message: { kind: 'password_changed' },
+      expiresAtMs: nowMs + noticeTtlMs,
+    });
+  });
+  deps.outbox.wake();
+}

@@ -1,0 +1,68 @@
+import { type Account, getAccount, type Profile, profileColumns } from '../account/flow.ts';
+import { recordEvent } from '../audit/flow.ts';
+import { newId } from '../crypto/ids.ts';
+import { inTransaction } from '../db/database.ts';
+import { isUniqueViolation } from '../db/failures.ts';
+import type { Deps } from '../deps.ts';
+import { AppError } from '../errors.ts';
+import { requireAcceptablePassword } from '../password/flow.ts';
+import type { RequestContext } from '../request-context.ts';
+import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
+import { peekVerifiedEmail, useVerificationToken } from '../verification/flow.ts';
+import { insertUser, insertUserRole } from './store.ts';
+
+const firstRole = 'user';
+
+/** What a registration brings: the proof of the address, the password, and optionally a profile. */
+export type Registration = { verificationToken: string; password: string; profile: Profile };
+
+/**
+ * Creates the account of a proved address and logs its owner in. Everything that can be refused is judged
+ * before the token is used up, so that a rejected password does not cost a new code.
+ */
+export async function register(
+  deps: Deps,
+  { verificationToken, password, profile }: Registration,
+  context: RequestContext,
+): Promise<{ tokens: IssuedTokens; account: Account }> {
+  const columns = profileColumns(profile);
+  const provedEmail = await peekVerifiedEmail(deps, verificationToken, 'registration');
+  requireAcceptablePassword(deps, password, provedEmail, '/password');
+  const passwordHash = await deps.passwords.hash(password, context.signal);
+
+  const { userId, sessionId } = await useVerificationToken(deps, verificationToken, 'registration', (email) =>
+    createAccount(deps, { email, passwordHash, columns }, context),
+  );
+  return { tokens: await issueTokens(deps, sessionId), account: await getAccount(deps.db, userId) };
+}
+
+type NewAccount = { email: string; passwordHash: string; columns: ReturnType<typeof profileColumns> };
+
+async function createAccount(deps: Deps, { email, passwordHash, columns }: NewAccount, context: RequestContext) {
+  const userId = newId();
+  const nowMs = deps.clock.now();
+  try {
+    return await inTransaction(deps.db, async (tx) => {
+      await insertUser(tx, {
+        id: userId,
+        email,
+        name: columns.name ?? null,
+        locale: columns.locale ?? null,
+        metadata: columns.metadata ?? '{}',
+        status: 'active',
+        password_hash: passwordHash,
+        created_at: nowMs,
+        updated_at: nowMs,
+        last_login_at: nowMs,
+      });
+      await insertUserRole(tx, userId, firstRole);
+      const sessionId = await openSession(deps, tx, userId, context);
+      await recordEvent(tx, { type: 'user.registered', userId }, context, nowMs);
+      return { userId, sessionId };
+    });
+  } catch (error) {
+    // The unique index decides a race for the address; whoever holds this token owns it and may know.
+    if (isUniqueViolation(error)) throw new AppError('account_exists', { cause: error });
+    throw error;
+  }
+}

@@ -1,0 +1,95 @@
+import type { Db, SessionRow } from '../db/schema.ts';
+
+/** A session with its user as the guard and the refresh need them: one read. */
+export type SessionWithUser = {
+  session: SessionRow;
+  user: { id: string; email: string; locale: string | null; status: 'active' | 'disabled' | 'invited' };
+  roles: string[];
+  permissions: string[];
+};
+
+/** Adds a session. */
+export async function insertSession(db: Db, row: SessionRow): Promise<void> {
+  await db.insertInto('sessions').values(row).execute();
+}
+
+/** Reads a session, its user, and the user's roles and permissions in one query. */
+export async function findSessionWithUser(db: Db, sessionId: string): Promise<SessionWithUser | undefined> {
+  // One row for each role, and one when there is none: a join both databases plan the same way.
+  const rows = await db
+    .selectFrom('sessions')
+    .innerJoin('users', 'users.id', 'sessions.user_id')
+    .leftJoin('user_roles', 'user_roles.user_id', 'users.id')
+    .leftJoin('roles', 'roles.name', 'user_roles.role_name')
+    .selectAll('sessions')
+    .select(['users.email', 'users.locale', 'users.status', 'roles.name as role_name', 'roles.permissions'])
+    .where('sessions.id', '=', sessionId)
+    .orderBy('roles.name')
+    .execute();
+  const [first] = rows;
+  if (first === undefined) return undefined;
+  const { email, locale, status, role_name: _role, permissions: _permissions, ...session } = first;
+  return {
+    session,
+    user: { id: session.user_id, email, locale, status },
+    roles: rows.flatMap((row) => row.role_name ?? []),
+    permissions: [...new Set(rows.flatMap((row) => JSON.parse(row.permissions ?? '[]') as string[]))].sort(),
+  };
+}
+
+/**
+ * Moves a session to its next generation if it is still at this one. The condition decides every race:
+ * of any number of parallel refreshes, one gets true.
+ */
+export async function advanceGeneration(
+  db: Db,
+  change: { sessionId: string; generation: number; nowMs: number; idleExpiresAtMs: number },
+): Promise<boolean> {
+  const result = await db
+    .updateTable('sessions')
+    .set({ generation: change.generation + 1, rotated_at: change.nowMs, idle_expires_at: change.idleExpiresAtMs })
+    .where('id', '=', change.sessionId)
+    .where('generation', '=', change.generation)
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
+}
+
+/** Ends one session of one user. Returns false when it had ended before. */
+export async function deleteSession(db: Db, sessionId: string, userId: string): Promise<boolean> {
+  const result = await db
+    .deleteFrom('sessions')
+    .where('id', '=', sessionId)
+    .where('user_id', '=', userId)
+    .executeTakeFirst();
+  return result.numDeletedRows === 1n;
+}
+
+/** Ends every session of a user but the one to keep. Returns how many ended. */
+export async function deleteSessionsOfUser(db: Db, userId: string, keepSessionId?: string): Promise<number> {
+  const result = await db
+    .deleteFrom('sessions')
+    .where('user_id', '=', userId)
+    .$if(keepSessionId !== undefined, (query) => query.where('id', '!=', keepSessionId ?? ''))
+    .executeTakeFirst();
+  return Number(result.numDeletedRows);
+}
+
+// A user far above the cap, after it was lowered, is brought down by this many at each login.
+const excessBatch = 1_000;
+
+/** Ends the oldest sessions of a user that are over the cap. */
+export async function deleteSessionsOverCap(db: Db, userId: string, cap: number): Promise<void> {
+  await db
+    .deleteFrom('sessions')
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('sessions')
+        .select('id')
+        .where('user_id', '=', userId)
+        .orderBy('created_at', 'desc')
+        .orderBy('id', 'desc')
+        .limit(excessBatch)
+        .offset(cap),
+    )
+    .execute();
+}

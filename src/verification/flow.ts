@@ -1,0 +1,208 @@
+import { recordEvent } from '../audit/flow.ts';
+import { generateCode, normalizeCode } from '../crypto/one-time-code.ts';
+import { hmacSha256, randomToken, sha256 } from '../crypto/secrets.ts';
+import { inTransaction } from '../db/database.ts';
+import type { Deps } from '../deps.ts';
+import { canonicalEmailAddress } from '../email-address.ts';
+import { AppError, fieldRefused } from '../errors.ts';
+import type { Message } from '../mail/messages.ts';
+import type { RequestContext } from '../request-context.ts';
+import { type CodeRecipient, findRecipient } from './store.ts';
+
+/** What an address can be proved for. A proof for one purpose is worth nothing for another. */
+export const verificationPurposes = ['registration', 'login', 'password_reset', 'email_change'] as const;
+export type VerificationPurpose = (typeof verificationPurposes)[number];
+export type RequestablePurpose = Exclude<VerificationPurpose, 'email_change'>;
+
+/** How long a sent code works and when the next may be asked for, in seconds. */
+export type SentCode = { expiresInSeconds: number; resendAfterSeconds: number };
+
+/** A proof of an address that can be used once. */
+export type VerificationToken = { token: string; expiresInSeconds: number };
+
+const codeTries = 5;
+const resendAfterSeconds = 60;
+const minuteMs = 60_000;
+// Counted alike for every address and purpose, so that the answer tells nothing and a mailbox is not flooded.
+const sendBudget = [
+  { uses: 1, perMs: resendAfterSeconds * 1000 },
+  { uses: 5, perMs: 60 * minuteMs },
+  { uses: 10, perMs: 24 * 60 * minuteMs },
+];
+const tokenTtlSeconds = 600;
+const tokenPattern = /^([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})$/;
+
+/** The longest text that can be a verification token. */
+export const verificationTokenMaxLength = 66;
+
+/** Sends a code for the purpose, or what the owner should read instead. The answer is always the same. */
+export async function sendCode(
+  deps: Deps,
+  input: { email: string; purpose: RequestablePurpose },
+  context: RequestContext,
+): Promise<SentCode> {
+  const email = readEmail(input.email);
+  const recipient = await findRecipient(deps.db, email);
+  const code = generateCode();
+  const message = chooseMessage(deps, input.purpose, recipient, code);
+  // Where nobody is told the code, nothing that can be guessed is kept: the digest is of no code at all.
+  const usable = message?.kind === 'code';
+  const digest = usable ? codeDigest(deps.keyring.current.key('code'), email, input.purpose, code) : randomToken();
+  const expiresAtMs = deps.clock.now() + deps.config.environment.CODE_TTL_SECONDS * 1000;
+
+  await spendSendBudget(deps, email, async () => {
+    const entry = { digest, payload: email, expiresAtMs, tries: codeTries };
+    await deps.ephemeral.put(codeKey(email, input.purpose), entry, deps.clock.now());
+    await inTransaction(deps.db, async (tx) => {
+      await deps.outbox.enqueue(tx, {
+        to: message === undefined ? null : email,
+        userId: recipient?.id ?? null,
+        locale: recipient?.locale ?? null,
+        message: message ?? codeMessage(deps, input.purpose, code),
+        expiresAtMs,
+      });
+      const details = { purpose: input.purpose };
+      await recordEvent(tx, { type: 'code.sent', userId: recipient?.id ?? null, details }, context, deps.clock.now());
+    });
+  });
+  deps.outbox.wake();
+  return { expiresInSeconds: deps.config.environment.CODE_TTL_SECONDS, resendAfterSeconds };
+}
+
+/** Exchanges a right code for a verification token. Counts the try before comparing; five tries a code. */
+export async function verifyCode(
+  deps: Deps,
+  input: { email: string; purpose: VerificationPurpose; code: string },
+): Promise<VerificationToken> {
+  const email = readEmail(input.email);
+  const code = normalizeCode(input.code);
+  if (code === undefined) throw new AppError('invalid_code');
+  const digests = deps.keyring.all.map((root) => codeDigest(root.key('code'), email, input.purpose, code));
+  const payload = await deps.ephemeral.take(codeKey(email, input.purpose), digests, deps.clock.now());
+  if (payload === undefined) throw new AppError('invalid_code');
+  return issueVerificationToken(deps, email, input.purpose, payload);
+}
+
+/** Says which address a verification token proves, without using it up. */
+export async function peekVerifiedEmail(deps: Deps, token: string, purpose: VerificationPurpose): Promise<string> {
+  const parsed = parseToken(token);
+  const email =
+    parsed && (await deps.ephemeral.peek(tokenKey(parsed.handle, purpose), parsed.digest, deps.clock.now()));
+  if (email === undefined) throw new AppError('invalid_verification_token');
+  return email;
+}
+
+/**
+ * Uses a verification token up for one act: of any number of parallel uses one gets through. When the act
+ * fails because a component is away, the token is given back, so that the same request can be repeated.
+ */
+export async function useVerificationToken<T>(
+  deps: Deps,
+  token: string,
+  purpose: VerificationPurpose,
+  act: (email: string) => Promise<T>,
+): Promise<T> {
+  const parsed = parseToken(token);
+  if (parsed === undefined) throw new AppError('invalid_verification_token');
+  const key = tokenKey(parsed.handle, purpose);
+  const email = await deps.ephemeral.take(key, [parsed.digest], deps.clock.now());
+  if (email === undefined) throw new AppError('invalid_verification_token');
+  try {
+    return await act(email);
+  } catch (error) {
+    if (!(error instanceof AppError)) {
+      const expiresAtMs = deps.clock.now() + tokenTtlSeconds * 1000;
+      const entry = { digest: parsed.digest, payload: email, expiresAtMs };
+      await deps.ephemeral.put(key, entry, deps.clock.now()).catch((lost: unknown) => {
+        deps.log.warn({ err: lost }, 'a verification token could not be given back');
+      });
+    }
+    throw error;
+  }
+}
+
+/** Removes every code and verification token of an address. The budget of mails stays. */
+export async function forgetAddress(deps: Deps, email: string): Promise<void> {
+  const keys = verificationPurposes.flatMap((purpose) => [codeKey(email, purpose), tokenKey(handleOf(email), purpose)]);
+  try {
+    await deps.ephemeral.remove(keys);
+  } catch (error) {
+    // They expire within minutes and prove nothing but the address; the act that asked for this is done.
+    deps.log.warn({ err: error }, 'codes and tokens of an address could not be removed and will expire');
+  }
+}
+
+async function issueVerificationToken(
+  deps: Deps,
+  email: string,
+  purpose: VerificationPurpose,
+  payload: string,
+): Promise<VerificationToken> {
+  const secret = randomToken();
+  const nowMs = deps.clock.now();
+  const entry = { digest: sha256(secret), payload, expiresAtMs: nowMs + tokenTtlSeconds * 1000 };
+  await deps.ephemeral.put(tokenKey(handleOf(email), purpose), entry, nowMs);
+  return { token: `${handleOf(email)}.${secret}`, expiresInSeconds: tokenTtlSeconds };
+}
+
+/** Runs `send` if the address may be mailed now; gives the use back when sending fails. */
+async function spendSendBudget(deps: Deps, email: string, send: () => Promise<void>): Promise<void> {
+  const key = `{${handleOf(email)}}:sends`;
+  const spentAtMs = deps.clock.now();
+  const spent = await deps.ephemeral.spend(key, sendBudget, spentAtMs);
+  if (!spent.allowed) {
+    throw new AppError('too_many_requests', { retryAfterSeconds: Math.ceil(spent.retryAfterMs / 1000) });
+  }
+  try {
+    await send();
+  } catch (error) {
+    await deps.ephemeral.refund(key, spentAtMs).catch(() => {});
+    throw error;
+  }
+}
+
+function chooseMessage(
+  deps: Deps,
+  purpose: RequestablePurpose,
+  recipient: CodeRecipient | undefined,
+  code: string,
+): Message | undefined {
+  if (purpose === 'registration') {
+    const hasAccount = recipient !== undefined && recipient.status !== 'invited';
+    return hasAccount ? { kind: 'already_registered' } : codeMessage(deps, purpose, code);
+  }
+  return recipient?.status === 'active' ? codeMessage(deps, purpose, code) : undefined;
+}
+
+function codeMessage(deps: Deps, purpose: VerificationPurpose, code: string): Message {
+  const expiresInMinutes = Math.floor(deps.config.environment.CODE_TTL_SECONDS / 60);
+  return { kind: 'code', purpose, code, expiresInMinutes };
+}
+
+function codeDigest(key: Buffer, email: string, purpose: VerificationPurpose, code: string): string {
+  return hmacSha256(key, [purpose, email, code]);
+}
+
+function parseToken(token: string): { handle: string; digest: string } | undefined {
+  const [, handle, secret] = tokenPattern.exec(token) ?? [];
+  return handle === undefined || secret === undefined ? undefined : { handle, digest: sha256(secret) };
+}
+
+/** Names an address in keys and tokens: 132 bits of its hash. The braces below keep its keys in one cluster slot. */
+function handleOf(email: string): string {
+  return sha256(email).slice(0, 22);
+}
+
+function codeKey(email: string, purpose: VerificationPurpose): string {
+  return `{${handleOf(email)}}:code:${purpose}`;
+}
+
+function tokenKey(handle: string, purpose: VerificationPurpose): string {
+  return `{${handle}}:token:${purpose}`;
+}
+
+function readEmail(email: string): string {
+  const canonical = canonicalEmailAddress(email);
+  if (canonical === undefined) throw fieldRefused('/email', 'must be an e-mail address');
+  return canonical;
+}

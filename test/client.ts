@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { type ErrorCode, errorCatalogue } from '../src/errors.ts';
+import { checkContract } from './contract.ts';
+import { countRows, type System } from './system.ts';
+
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'HEAD' | 'OPTIONS';
+
+export type Call = {
+  method: Method;
+  path: string;
+  /** Sent as JSON. */
+  body?: unknown;
+  /** Sent as it is, with the content type of `headers`. */
+  rawBody?: string | Buffer;
+  token?: string;
+  headers?: Record<string, string>;
+  remoteAddress?: string;
+};
+
+// biome-ignore lint/suspicious/noExplicitAny: a test reads whatever the reply holds and asserts on it.
+export type Reply = { status: number; headers: Record<string, string | undefined>; body: any; text: string };
+
+/** Makes a request and checks the exchange against the OpenAPI document. */
+export async function call(
+  system: System,
+  { method, path, body, rawBody, token, headers, remoteAddress }: Call,
+): Promise<Reply> {
+  const response = await system.app.inject({
+    method,
+    url: path,
+    ...(remoteAddress === undefined ? {} : { remoteAddress }),
+    headers: {
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...headers,
+    },
+    ...(body === undefined ? {} : { payload: JSON.stringify(body) }),
+    ...(rawBody === undefined ? {} : { payload: rawBody }),
+  });
+  const contentType = response.headers['content-type'];
+  if (method !== 'HEAD' && method !== 'OPTIONS') {
+    const { statusCode: status, body: responseBody } = response;
+    checkContract(system, { method, path, requestBody: body, status, contentType, responseBody });
+  }
+  const isJson = /json/.test(contentType ?? '');
+  return {
+    status: response.statusCode,
+    headers: response.headers as Reply['headers'],
+    body: isJson && response.body !== '' ? JSON.parse(response.body) : undefined,
+    text: response.body,
+  };
+}
+
+type ExpectedProblem = {
+  errors?: { path: string; message: string }[];
+  detail?: string;
+  max_age?: number;
+};
+
+/** Asserts that a reply is exactly the problem document of this code. */
+export function assertProblem(reply: Reply, code: ErrorCode, expected: ExpectedProblem = {}): void {
+  const { status, title } = errorCatalogue[code];
+  const { request_id: requestId, ...problem } = reply.body ?? {};
+  const type = `http://latchkey.test/docs/errors#${code}`;
+  assert.deepEqual(problem, { type, title, status, code, ...expected });
+  assert.match(requestId, /^[0-9a-f-]{36}$/);
+  assert.equal(reply.status, status);
+  assert.equal(reply.headers['content-type'], 'application/problem+json');
+  if (status === 401) assert.match(reply.headers['www-authenticate'] ?? '', /^Bearer /);
+  if (status === 429 || status === 503) assert.match(reply.headers['retry-after'] ?? '', /^[1-9]\d*$/);
+}
+
+/** Makes a request that must be refused with this code, and shows that no row and no mail came of it. */
+export async function assertRefused(
+  system: System,
+  request: Call,
+  code: ErrorCode,
+  expected: ExpectedProblem = {},
+): Promise<Reply> {
+  const before = await takeStock(system);
+  const reply = await call(system, request);
+  assertProblem(reply, code, expected);
+  assert.deepEqual(await takeStock(system), before, 'a refused request must change nothing');
+  return reply;
+}
+
+/** What a refusal may not change: the rows of every table and the mails sent. */
+export async function takeStock(system: System): Promise<Record<string, number>> {
+  await system.deps.outbox.deliverDue();
+  return { ...(await countRows(system)), mails: system.deps.mailbox?.list().length ?? 0 };
+}

@@ -1,0 +1,20 @@
+import { spawn } from 'node:child_process';
+import { parseArgs } from 'node:util';
+import { findBackends, postgresUrl, redisUrl, requireBackends } from './backends.ts';
+
+/** `npm test`: says which back ends it found, then runs every test on all of them. Arguments are test files. */
+const { positionals } = parseArgs({ allowPositionals: true });
+const found = await findBackends();
+console.log(`back ends: ${[...found].join(', ')}`);
+if (!found.has('postgres')) console.log(`  PostgreSQL does not answer at ${postgresUrl}; set TEST_POSTGRES_URL`);
+if (!found.has('redis')) console.log(`  Redis does not answer at ${redisUrl}; set TEST_REDIS_URL`);
+requireBackends(found);
+
+const files = positionals.length > 0 ? positionals : ['src/**/*.test.ts', 'test/**/*.test.ts'];
+const child = spawn(process.execPath, ['--test', '--test-concurrency=2', '--test-timeout=120000', ...files], {
+  stdio: 'inherit',
+  env: { ...process.env, FOUND_BACKENDS: [...found].join(',') },
+});
+child.on('exit', (code) => {
+  process.exitCode = code ?? 1;
+});

@@ -1,0 +1,150 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe } from 'node:test';
+import { createClient } from '@redis/client';
+import { sql } from 'kysely';
+import pg from 'pg';
+import { pino } from 'pino';
+import { buildApp } from '../src/app.ts';
+import { loadConfig } from '../src/config.ts';
+import { createDeps, type Deps } from '../src/deps.ts';
+import type { ApiInstance } from '../src/http/api.ts';
+import { postgresUrl, redisUrl } from './backends.ts';
+import { createTestClock, type TestClock } from './clock.ts';
+
+/** A running system with its own database and its own keys, and the clock that it lives by. */
+export type System = { app: ApiInstance; deps: Deps; clock: TestClock; close(): Promise<void> };
+
+/** The pairs of back ends of the contract. */
+export type Backend = 'sqlite+memory' | 'postgres+redis';
+
+/** The pairs that test/run.ts found; run alone, a test file uses SQLite and memory. */
+export const backends: readonly Backend[] = process.env.FOUND_BACKENDS?.match(/postgres.*redis/)
+  ? ['sqlite+memory', 'postgres+redis']
+  : ['sqlite+memory'];
+
+type Environment = Record<string, string>;
+
+// Cheap hashing and no limits per client: what is tested elsewhere would only slow every other test.
+const testEnvironment: Environment = {
+  NODE_ENV: 'test',
+  PUBLIC_URL: 'http://latchkey.test',
+  BCRYPT_COST: '4',
+  RATE_LIMITS: 'off',
+  LOG_LEVEL: 'silent',
+};
+
+/** Runs the same tests on every pair of back ends, each with a system of its own. */
+export function describeOnBackends(
+  title: string,
+  environment: Environment,
+  define: (system: () => System, backend: Backend) => void,
+): void {
+  for (const backend of backends) {
+    describe(`${title} (${backend})`, () => {
+      let system: System | undefined;
+      before(async () => {
+        system = await startSystem(backend, environment);
+      });
+      after(async () => {
+        await system?.close();
+      });
+      define(() => {
+        if (system === undefined) throw new Error('the system has not started');
+        return system;
+      }, backend);
+    });
+  }
+}
+
+/** Starts a system on a fresh database. */
+export async function startSystem(backend: Backend, environment: Environment = {}): Promise<System> {
+  const scratch = await createScratch(backend);
+  const clock = createTestClock();
+  const config = loadConfig({
+    ...testEnvironment,
+    SECRET_KEY: randomBytes(48).toString('base64'),
+    ...scratch.environment,
+    ...environment,
+  });
+  const log = pino({ level: config.environment.LOG_LEVEL });
+  const deps = await createDeps(config, { log, clock, redisPrefix: scratch.redisPrefix });
+  if (deps.redis !== undefined) await waitUntilReady(deps);
+  const app = await buildApp(deps);
+  return {
+    app,
+    deps,
+    clock,
+    async close() {
+      await app.close();
+      await deps.close();
+      await scratch.remove();
+    },
+  };
+}
+
+/** A database of its own and a prefix for its keys; `remove` leaves nothing behind. */
+type Scratch = { environment: Environment; redisPrefix: string; remove(): Promise<void> };
+
+/** Makes an empty database for one system. */
+export async function createScratch(backend: Backend): Promise<Scratch> {
+  const name = `latchkey_test_${randomBytes(8).toString('hex')}`;
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-'));
+  const removeFolder = () => rmSync(folder, { recursive: true, force: true });
+  if (backend === 'sqlite+memory') {
+    return { environment: { DATA_DIR: folder }, redisPrefix: '', remove: async () => removeFolder() };
+  }
+  const url = new URL(postgresUrl);
+  await asPostgresOwner(`create database ${name}`);
+  url.pathname = `/${name}`;
+  return {
+    environment: { DATA_DIR: folder, DATABASE_URL: url.href, REDIS_URL: redisUrl },
+    redisPrefix: `${name}:`,
+    async remove() {
+      removeFolder();
+      await asPostgresOwner(`drop database ${name} with (force)`);
+      await removeKeys(`${name}:*`);
+    },
+  };
+}
+
+async function asPostgresOwner(statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: postgresUrl });
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+async function removeKeys(pattern: string): Promise<void> {
+  const client = createClient({ url: redisUrl });
+  await client.connect();
+  for await (const keys of client.scanIterator({ MATCH: pattern, COUNT: 1000 })) {
+    if (keys.length > 0) await client.del(keys);
+  }
+  client.destroy();
+}
+
+async function waitUntilReady(deps: Deps): Promise<void> {
+  const giveUpAtMs = Date.now() + 5_000;
+  while (Date.now() < giveUpAtMs) {
+    if (deps.redis?.isReady) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error('Redis did not become ready');
+}
+
+/** Counts the rows of every table, so that a refusal can be shown to have changed nothing. */
+export async function countRows({ deps }: System): Promise<Record<string, number>> {
+  const tables = ['users', 'sessions', 'user_roles', 'outbox', 'audit_events'];
+  const counts: Record<string, number> = {};
+  for (const table of tables) {
+    const { rows } = await sql<{ count: number }>`select count(*) as count from ${sql.table(table)}`.execute(deps.db);
+    counts[table] = Number(rows[0]?.count);
+  }
+  return counts;
+}
