@@ -54,9 +54,9 @@ function createChecker(document: OpenAPIV3_1.Document): Checker {
       assert.ok(isExpected, `${label}: the OpenAPI document does not have this operation`);
       return;
     }
-    const base = `/paths/${escape(template)}/${method}`;
+    const base = `/paths/${escapeStep(template)}/${method}`;
     if (exchange.status < 300 && operation.requestBody !== undefined && exchange.requestBody !== undefined) {
-      const pointer = `${base}/requestBody/content/${escape('application/json')}/schema`;
+      const pointer = `${base}/requestBody/content/${escapeStep('application/json')}/schema`;
       validate(pointer, exchange.requestBody, `${label}: the accepted request body`);
     }
     const response = operation.responses?.[exchange.status] as OpenAPIV3_1.ResponseObject | undefined;
@@ -67,7 +67,7 @@ function createChecker(document: OpenAPIV3_1.Document): Checker {
     }
     const mediaType = exchange.contentType?.split(';')[0] ?? '';
     assert.ok(response.content[mediaType], `${label}: the document does not have the content type ${mediaType}`);
-    const pointer = `${base}/responses/${exchange.status}/content/${escape(mediaType)}/schema`;
+    const pointer = `${base}/responses/${exchange.status}/content/${escapeStep(mediaType)}/schema`;
     validate(pointer, JSON.parse(exchange.responseBody), `${label}: the response body`);
   };
 }
@@ -78,6 +78,6 @@ function findTemplate(document: OpenAPIV3_1.Document, path: string): string | un
   return templates.find((template) => template === path) ?? templates.find(matches);
 }
 
-function escape(step: string): string {
+function escapeStep(step: string): string {
   return encodeURIComponent(step.replaceAll('~', '~0').replaceAll('/', '~1'));
 }

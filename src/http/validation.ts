@@ -23,7 +23,8 @@ export const compileValidator: FastifySchemaCompiler<object> = ({ schema, httpPa
   const validate = bodyAjv.compile(schema);
   if (!(optionalBodyKeyword in schema)) return validate;
   return (body) => {
-    if (body === undefined || validate(body)) return { value: body };
+    // Fastify hands null where the request has no body.
+    if (body === undefined || body === null || validate(body)) return { value: body };
     return { error: validate.errors ?? [] };
   };
 };

@@ -52,12 +52,14 @@ export function registerSessions(app: ApiInstance, deps: Deps, { limit }: RouteT
     },
     async (request, reply) => {
       const context = requestContext(request);
-      if (request.body === undefined) {
+      // The body may be left out, which the type of its schema cannot say.
+      const body: typeof request.body | null = request.body ?? null;
+      if (body === null) {
         const accessToken = readBearerToken(request);
         if (accessToken === undefined) throw new AppError('authentication_required');
         await logOutByAccessToken(deps, accessToken, context);
       } else {
-        await logOutByRefreshToken(deps, request.body.refresh_token, context);
+        await logOutByRefreshToken(deps, body.refresh_token, context);
       }
       return reply.status(204).send(null);
     },

@@ -32,8 +32,8 @@ const sendBudget = [
 const tokenTtlSeconds = 600;
 const tokenPattern = /^([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})$/;
 
-/** The longest text that can be a verification token. */
-export const verificationTokenMaxLength = 66;
+/** The longest text that is looked at as a verification token. */
+export const verificationTokenMaxLength = 128;
 
 /** Sends a code for the purpose, or what the owner should read instead. The answer is always the same. */
 export async function sendCode(
