@@ -50,7 +50,7 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
 
   registerRequestLog(app);
   await registerSecurityHeaders(app, deps);
-  await registerOpenApi(app, deps.config);
+  await registerOpenApi(app);
   const answerOtherMethods = watchRoutes(app);
 
   const tools: RouteTools = { guard: createBearerGuard(deps), limit: createRateLimits(deps) };

@@ -1,12 +1,15 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { OpenAPIV3_1 } from 'openapi-types';
-import type { Config } from '../config.ts';
 import type { ApiInstance } from './api.ts';
 import { optionalBodyKeyword } from './validation.ts';
 
 /** The version of the API and of the package. */
 export const apiVersion = '0.1.0';
+
+// Swagger UI sets styles from its script, which only 'unsafe-inline' allows; scripts come from files alone.
+const docsContentSecurityPolicy =
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const description = `Self-hosted authentication: accounts proved by e-mailed codes, short-lived signed access tokens, rotating refresh tokens.
 
@@ -15,12 +18,13 @@ const description = `Self-hosted authentication: accounts proved by e-mailed cod
 Bodies are JSON in UTF-8, at most 32 KiB. Times are RFC 3339 in UTC, durations are whole seconds. Every error is a problem document (RFC 9457) whose \`code\` is listed at [/docs/errors](/docs/errors).`;
 
 /** Makes the OpenAPI document from the schemas of the routes that are registered after it. */
-export async function registerOpenApi(app: ApiInstance, config: Config): Promise<void> {
+export async function registerOpenApi(app: ApiInstance): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
       info: { title: 'Latchkey', version: apiVersion, description, license: { name: 'MIT', identifier: 'MIT' } },
-      servers: [{ url: config.environment.PUBLIC_URL }],
+      // Relative, so that it is right under every name by which the service is reached.
+      servers: [{ url: '/' }],
       tags: [
         { name: 'Verification', description: 'Proving that an e-mail address is yours.' },
         { name: 'Authentication', description: 'Creating an account, logging in, staying logged in, logging out.' },
@@ -64,9 +68,13 @@ function markOptionalBodies(document: Partial<OpenAPIV3_1.Document>): Partial<Op
 export async function registerDocs(app: ApiInstance): Promise<void> {
   await app.register(swaggerUi, {
     routePrefix: '/docs',
-    staticCSP: true,
+    staticCSP: docsContentSecurityPolicy,
     uiConfig: { docExpansion: 'list', deepLinking: true, tryItOutEnabled: true, url: '/openapi.json' },
-    theme: { title: 'Latchkey API' },
+    theme: {
+      title: 'Latchkey API',
+      // The bar at the top only offers to load other documents.
+      css: [{ filename: 'latchkey.css', content: '.swagger-ui .topbar { display: none }' }],
+    },
     logLevel: 'warn',
   });
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());

@@ -15,8 +15,7 @@ p { margin: 0 0 8px } p:last-child { margin: 0 }
 code, pre { font: 14px/1.5 ui-monospace, monospace }
 pre { margin: 12px 0 0; white-space: pre-wrap; overflow-wrap: anywhere }
 a { color: var(--accent) }
-.row { display: flex; justify-content: space-between; gap: 16px; flex-wrap: wrap }
-.code { font: 700 24px/1.4 ui-monospace, monospace; letter-spacing: 3px; user-select: all }`;
+.row { display: flex; justify-content: space-between; gap: 16px; flex-wrap: wrap }`;
 
 // The style is allowed by its hash and nothing else is, so that text in a page can do nothing.
 const styleHash = createHash('sha256').update(style).digest('base64');

@@ -1,0 +1,365 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import fc from 'fast-check';
+// biome-ignore lint/style/noRestrictedImports: the tests alone know where a Redis to test on answers.
+import { redisUrl } from '../../test/backends.ts';
+import { AppError } from '../errors.ts';
+import { createMemoryStore } from './memory.ts';
+import { connectRedis, createRedisStore, type RedisConnection } from './redis.ts';
+import type { Entry, EphemeralStore, Window } from './store.ts';
+
+type Backend = { name: string; open(): Promise<{ store: EphemeralStore; close(): Promise<void> }> };
+
+const memory: Backend = {
+  name: 'memory',
+  open: async () => ({ store: createMemoryStore(), close: async () => {} }),
+};
+
+const redis: Backend = {
+  name: 'redis',
+  async open() {
+    const prefix = `latchkey_test_${randomBytes(8).toString('hex')}:`;
+    const client = await openRedis();
+    const store = createRedisStore(client, prefix);
+    return {
+      store,
+      async close() {
+        for await (const keys of client.scanIterator({ MATCH: `${prefix}*`, COUNT: 1000 })) {
+          if (keys.length > 0) await client.del(keys);
+        }
+        await store.close();
+      },
+    };
+  },
+};
+
+const hasRedis = process.env.FOUND_BACKENDS?.includes('redis') ?? false;
+const minuteMs = 60_000;
+const hourMs = 60 * minuteMs;
+const dayMs = 24 * hourMs;
+const sendBudget: readonly Window[] = [
+  { uses: 1, perMs: minuteMs },
+  { uses: 5, perMs: hourMs },
+  { uses: 10, perMs: dayMs },
+];
+
+for (const backend of hasRedis ? [memory, redis] : [memory]) {
+  describe(`short-lived entries (${backend.name})`, () => {
+    const store = useStore(backend);
+    const nowMs = Date.now();
+
+    async function putEntry(entry: Partial<Entry> = {}): Promise<string> {
+      const key = newKey();
+      await store().put(key, { digest: 'right', payload: 'payload', expiresAtMs: nowMs + minuteMs, ...entry }, nowMs);
+      return key;
+    }
+
+    test('an entry is given to the right digest once, and peeking does not use it up', async () => {
+      const key = await putEntry();
+      assert.equal(await store().peek(key, 'right', nowMs), 'payload');
+      assert.equal(await store().peek(key, 'wrong', nowMs), undefined);
+      assert.equal(await store().take(key, ['wrong', 'right'], nowMs), 'payload');
+      assert.equal(await store().take(key, ['right'], nowMs), undefined);
+      assert.equal(await store().peek(key, 'right', nowMs), undefined);
+    });
+
+    test('a key that was never put gives nothing', async () => {
+      const key = newKey();
+      assert.equal(await store().peek(key, 'right', nowMs), undefined);
+      assert.equal(await store().take(key, ['right'], nowMs), undefined);
+      assert.equal(await store().take(key, [], nowMs), undefined);
+    });
+
+    test('any text survives as payload, also text outside ASCII and the empty text', async () => {
+      for (const payload of ['', '0', 'Grüße 🔑\0\r\n"', 'x'.repeat(10_000)]) {
+        assert.equal(await store().take(await putEntry({ payload }), ['right'], nowMs), payload);
+      }
+    });
+
+    test('the fifth wrong try ends an entry that has five', async () => {
+      const key = await putEntry({ tries: 5 });
+      for (let tried = 0; tried < 4; tried += 1) assert.equal(await store().take(key, ['wrong'], nowMs), undefined);
+      assert.equal(await store().peek(key, 'right', nowMs), 'payload');
+      assert.equal(await store().take(key, ['wrong'], nowMs), undefined);
+      assert.equal(await store().take(key, ['right'], nowMs), undefined);
+    });
+
+    test('the last try can be the right one, several digests are one try, and peeking is none', async () => {
+      const key = await putEntry({ tries: 5 });
+      for (let tried = 0; tried < 4; tried += 1) await store().take(key, ['wrong', 'wrong too'], nowMs);
+      for (let peeked = 0; peeked < 20; peeked += 1) await store().peek(key, 'wrong', nowMs);
+      assert.equal(await store().take(key, ['right'], nowMs), 'payload');
+    });
+
+    test('of 50 parallel guesses at most five are compared', async () => {
+      for (const [position, expected] of [
+        [0, 1],
+        [4, 1],
+        [5, 0],
+        [49, 0],
+      ] as const) {
+        const key = await putEntry({ tries: 5 });
+        const guesses = Array.from({ length: 50 }, (_, index) => (index === position ? 'right' : `wrong ${index}`));
+        const answers = await Promise.all(guesses.map((guess) => store().take(key, [guess], nowMs)));
+        const given = answers.filter((answer) => answer !== undefined).length;
+        assert.equal(given, expected, `the right guess was number ${position + 1}`);
+        assert.equal(await store().take(key, ['right'], nowMs), undefined, 'nothing is left afterwards');
+      }
+    });
+
+    test('of 50 parallel takes with the right digest exactly one gets the payload', async () => {
+      for (const entry of [{ tries: 5 }, { tries: 50 }, {}]) {
+        const key = await putEntry(entry);
+        const answers = await Promise.all(Array.from({ length: 50 }, () => store().take(key, ['right'], nowMs)));
+        assert.deepEqual(
+          answers.filter((answer) => answer !== undefined),
+          ['payload'],
+        );
+      }
+    });
+
+    test('an entry without a limit is never counted', async () => {
+      const key = await putEntry();
+      for (let tried = 0; tried < 100; tried += 1) await store().take(key, ['wrong'], nowMs);
+      assert.equal(await store().take(key, ['right'], nowMs), 'payload');
+    });
+
+    test('putting again replaces digest, payload, tries and expiry', async () => {
+      const key = await putEntry({ tries: 2 });
+      await store().take(key, ['wrong'], nowMs);
+      const next = { digest: 'new', payload: 'second', expiresAtMs: nowMs + 2 * minuteMs, tries: 2 };
+      await store().put(key, next, nowMs);
+      const laterMs = nowMs + minuteMs + 1;
+      assert.equal(await store().take(key, ['right'], laterMs), undefined, 'the old digest is worth nothing');
+      assert.equal(await store().take(key, ['new'], laterMs), 'second', 'the new entry had two tries of its own');
+    });
+
+    test('an entry put without a limit over one that had a limit is not counted', async () => {
+      const key = await putEntry({ tries: 1 });
+      await store().put(key, { digest: 'new', payload: 'second', expiresAtMs: nowMs + minuteMs }, nowMs);
+      for (let tried = 0; tried < 10; tried += 1) await store().take(key, ['wrong'], nowMs);
+      assert.equal(await store().take(key, ['new'], nowMs), 'second');
+    });
+
+    test('an entry lives until the millisecond before its expiry, by the time that is passed', async () => {
+      const expiresAtMs = nowMs + 5 * minuteMs;
+      const key = await putEntry({ expiresAtMs, tries: 5 });
+      assert.equal(await store().peek(key, 'right', expiresAtMs), undefined);
+      assert.equal(await store().take(key, ['right'], expiresAtMs), undefined);
+      assert.equal(await store().peek(key, 'right', expiresAtMs - 1), 'payload');
+      assert.equal(await store().take(key, ['right'], expiresAtMs - 1), 'payload');
+    });
+
+    test('removing takes the named entries, whether they are there or not, and no other', async () => {
+      const [first, second, kept] = await Promise.all([putEntry(), putEntry(), putEntry()]);
+      await store().remove([first, second, newKey()]);
+      await store().remove([]);
+      assert.equal(await store().peek(first, 'right', nowMs), undefined);
+      assert.equal(await store().peek(second, 'right', nowMs), undefined);
+      assert.equal(await store().peek(kept, 'right', nowMs), 'payload');
+    });
+  });
+
+  describe(`budgets of uses (${backend.name})`, () => {
+    const store = useStore(backend);
+    const startMs = Date.now();
+
+    test('whatever the times, uses and refunds are counted as a list of times would be', async () => {
+      const gapMs = fc.oneof(
+        fc.constantFrom(0, 1, minuteMs - 1, minuteMs, hourMs - 1, hourMs, dayMs - 1, dayMs),
+        fc.integer({ min: 0, max: 3 * minuteMs }),
+        fc.integer({ min: 0, max: dayMs }),
+      );
+      const refundOf = fc.option(fc.nat({ max: 12 }), { freq: 4, nil: undefined });
+      const steps = fc.array(fc.record({ gapMs, refundOf }), { minLength: 1, maxLength: 40 });
+      await fc.assert(
+        fc.asyncProperty(steps, async (sequence) => {
+          const key = newKey();
+          const times: number[] = [];
+          let nowMs = startMs;
+          for (const step of sequence) {
+            nowMs += step.gapMs;
+            const spent = await store().spend(key, sendBudget, nowMs);
+            const retryAfterMs = expectedWait(sendBudget, times, nowMs);
+            assert.deepEqual(spent, retryAfterMs === 0 ? { allowed: true } : { allowed: false, retryAfterMs });
+            if (retryAfterMs === 0) times.push(nowMs);
+            const refunded = step.refundOf === undefined ? undefined : times[step.refundOf];
+            if (refunded !== undefined) {
+              await store().refund(key, refunded);
+              times.splice(times.lastIndexOf(refunded), 1);
+            }
+          }
+        }),
+        { numRuns: 60 },
+      );
+    });
+
+    test('a refused use records nothing: the wait only gets shorter', async () => {
+      const key = newKey();
+      assert.deepEqual(await store().spend(key, sendBudget, startMs), { allowed: true });
+      for (const passedMs of [0, 1, 30_000, minuteMs - 1]) {
+        const expected = { allowed: false, retryAfterMs: minuteMs - passedMs };
+        assert.deepEqual(await store().spend(key, sendBudget, startMs + passedMs), expected);
+      }
+      assert.deepEqual(await store().spend(key, sendBudget, startMs + minuteMs), { allowed: true });
+    });
+
+    test('a refund gives back one use of that time and nothing else', async () => {
+      const key = newKey();
+      const windows = [{ uses: 2, perMs: minuteMs }];
+      await store().refund(key, startMs);
+      await store().spend(key, windows, startMs);
+      await store().spend(key, windows, startMs);
+      await store().refund(key, startMs + 1);
+      assert.deepEqual(await store().spend(key, windows, startMs), { allowed: false, retryAfterMs: minuteMs });
+      await store().refund(key, startMs);
+      assert.deepEqual(await store().spend(key, windows, startMs), { allowed: true });
+      assert.deepEqual(await store().spend(key, windows, startMs), { allowed: false, retryAfterMs: minuteMs });
+    });
+
+    test('of 50 parallel uses exactly as many are allowed as there is room for', async () => {
+      const key = newKey();
+      const windows = [
+        { uses: 7, perMs: minuteMs },
+        { uses: 20, perMs: hourMs },
+      ];
+      for (const [round, expected] of [7, 7, 6, 0].entries()) {
+        const nowMs = startMs + round * minuteMs;
+        const answers = await Promise.all(Array.from({ length: 50 }, () => store().spend(key, windows, nowMs)));
+        assert.equal(answers.filter(({ allowed }) => allowed).length, expected);
+      }
+    });
+
+    test('the budgets of two keys have nothing to do with each other', async () => {
+      const [one, other] = [newKey(), newKey()];
+      assert.deepEqual(await store().spend(one, sendBudget, startMs), { allowed: true });
+      assert.deepEqual(await store().spend(other, sendBudget, startMs), { allowed: true });
+    });
+  });
+}
+
+describe('the memory store when it is full', () => {
+  const maxKeys = 100_000;
+  const nowMs = Date.now();
+  const entry: Entry = { digest: 'right', payload: 'payload', expiresAtMs: nowMs + minuteMs, tries: 5 };
+
+  test('it refuses a new entry, serves the entries that it holds, and takes new ones when some expired', async () => {
+    const store = createMemoryStore();
+    for (let index = 0; index < maxKeys; index += 1) await store.put(`entry ${index}`, entry, nowMs);
+    await assert.rejects(store.put('one more', entry, nowMs), isUnavailable);
+    assert.equal(await store.peek('one more', 'right', nowMs), undefined);
+    await store.put('entry 0', { ...entry, payload: 'replaced' }, nowMs);
+    assert.equal(await store.take('entry 0', ['right'], nowMs), 'replaced');
+    assert.equal(await store.take('entry 1', ['right'], nowMs), 'payload');
+    await store.put('one more', { ...entry, expiresAtMs: nowMs + hourMs }, nowMs);
+    await store.put('and another', entry, nowMs);
+    await assert.rejects(store.put('too many', entry, nowMs), isUnavailable);
+    await store.put('too many', entry, entry.expiresAtMs);
+    assert.equal(await store.peek('one more', 'right', entry.expiresAtMs), 'payload', 'only the expired made room');
+  });
+
+  test('it refuses a new budget, counts on with those that it holds, and takes new ones when some are over', async () => {
+    const store = createMemoryStore();
+    const windows = [{ uses: 2, perMs: minuteMs }];
+    for (let index = 0; index < maxKeys; index += 1) await store.spend(`budget ${index}`, windows, nowMs);
+    await assert.rejects(store.spend('one more', windows, nowMs), isUnavailable);
+    assert.deepEqual(await store.spend('budget 0', windows, nowMs), { allowed: true });
+    assert.deepEqual(await store.spend('budget 0', windows, nowMs), { allowed: false, retryAfterMs: minuteMs });
+    assert.deepEqual(await store.spend('one more', windows, nowMs + minuteMs), { allowed: true });
+  });
+});
+
+describe('the Redis store', () => {
+  test('without a Redis every operation is refused as temporarily unavailable within two seconds', async () => {
+    const errors: Error[] = [];
+    const client = connectRedis(`redis://127.0.0.1:${await findClosedPort()}`, (error) => errors.push(error));
+    const store = createRedisStore(client, 'latchkey_test:');
+    const startedAtMs = performance.now();
+    const entry = { digest: 'digest', payload: 'payload', expiresAtMs: 2 };
+    const operations: (() => Promise<unknown>)[] = [
+      () => store.put('{a}', entry, 1),
+      () => store.peek('{a}', 'digest', 1),
+      () => store.take('{a}', ['digest'], 1),
+      () => store.remove(['{a}', '{b}']),
+      () => store.spend('{a}', sendBudget, 1),
+      () => store.refund('{a}', 1),
+      () => store.ping(),
+    ];
+    const refuseAll = () => Promise.all(operations.map((operation) => assert.rejects(operation(), isUnavailable)));
+    await refuseAll();
+    while (errors.length < 2) await new Promise((resolve) => setImmediate(resolve));
+    await refuseAll();
+    const tookMs = performance.now() - startedAtMs;
+    await store.close();
+    assert.ok(tookMs < 2_000, `it took ${tookMs} ms`);
+  });
+
+  test('each command names one key, so that it works on a cluster', { skip: !hasRedis }, async () => {
+    const prefix = `latchkey_test_${randomBytes(8).toString('hex')}:`;
+    const [client, observer] = await Promise.all([openRedis(), openRedis()]);
+    const store = createRedisStore(client, prefix);
+    const commands: string[] = [];
+    await observer.monitor((line) => commands.push(String(line)));
+    const nowMs = Date.now();
+    await store.put('{a}:entry', { digest: 'd', payload: 'p', expiresAtMs: nowMs + minuteMs, tries: 5 }, nowMs);
+    await store.peek('{a}:entry', 'd', nowMs);
+    await store.take('{a}:entry', ['d'], nowMs);
+    await store.spend('{a}:budget', sendBudget, nowMs);
+    await store.refund('{a}:budget', nowMs);
+    await store.remove(['{a}:budget', '{b}:entry', '{last}']);
+    while (!commands.some((line) => line.includes(`${prefix}{last}`)))
+      await new Promise((resolve) => setImmediate(resolve));
+    await Promise.all([store.close(), observer.destroy()]);
+    const own = commands.filter((line) => line.includes(prefix));
+    assert.ok(own.length >= 8, own.join('\n'));
+    for (const line of own) assert.equal(line.split(prefix).length - 1, 1, line);
+  });
+});
+
+/** The shortest wait after which every window has room, found by trying each moment at which a use is over. */
+function expectedWait(windows: readonly Window[], times: readonly number[], nowMs: number): number {
+  const hasRoomAt = (atMs: number) =>
+    windows.every(({ uses, perMs }) => times.filter((time) => time + perMs > atMs).length < uses);
+  const ends = windows.flatMap(({ perMs }) => times.map((time) => time + perMs));
+  const moments = [nowMs, ...ends.filter((end) => end > nowMs)].sort((a, b) => a - b);
+  return (moments.find(hasRoomAt) ?? Number.NaN) - nowMs;
+}
+
+function useStore(backend: Backend): () => EphemeralStore {
+  let opened: Awaited<ReturnType<Backend['open']>> | undefined;
+  before(async () => {
+    opened = await backend.open();
+  });
+  after(() => opened?.close());
+  return () => {
+    if (opened === undefined) throw new Error('the store is not open');
+    return opened.store;
+  };
+}
+
+function newKey(): string {
+  return `{${randomBytes(8).toString('hex')}}:key`;
+}
+
+async function openRedis(): Promise<RedisConnection> {
+  const client = connectRedis(redisUrl, () => {});
+  await once(client, 'ready');
+  return client;
+}
+
+async function findClosedPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('the server has no port');
+  server.close();
+  await once(server, 'close');
+  return address.port;
+}
+
+function isUnavailable(error: unknown): boolean {
+  return error instanceof AppError && error.code === 'temporarily_unavailable' && (error.retryAfterSeconds ?? 0) > 0;
+}
