@@ -1,7 +1,7 @@
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import { fastify, LogController } from 'fastify';
+import { type FastifyRequest, fastify, LogController } from 'fastify';
 import { registerAccount } from './account/routes.ts';
 import { userSchema } from './account/schemas.ts';
 import { newId } from './crypto/ids.ts';
@@ -9,8 +9,9 @@ import type { Deps } from './deps.ts';
 import { AppError } from './errors.ts';
 import type { ApiInstance } from './http/api.ts';
 import { createBearerGuard } from './http/bearer-guard.ts';
-import { createClientErrorHandler } from './http/connection-errors.ts';
+import { createClientErrorHandler, createExpectationHandler } from './http/connection-errors.ts';
 import { registerErrorPage } from './http/error-page.ts';
+import { requireOneHost, requirePlainUtf8 } from './http/headers.ts';
 import { registerHealth } from './http/health.ts';
 import { parseJsonBody } from './http/json-body.ts';
 import { watchRoutes } from './http/method-not-allowed.ts';
@@ -27,7 +28,7 @@ import { registerMailbox } from './mail/routes.ts';
 import { registerPassword } from './password/routes.ts';
 import { registerRegistration } from './registration/routes.ts';
 import { registerSessions } from './sessions/routes.ts';
-import { loginResponseSchema, tokenResponseSchema } from './sessions/schemas.ts';
+import { loginResponseSchema, sessionSchema, tokenResponseSchema } from './sessions/schemas.ts';
 import { registerVerification } from './verification/routes.ts';
 
 const bodyLimitBytes = 32 * 1024;
@@ -42,13 +43,16 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   app.setNotFoundHandler((request, reply) => sendProblem(request, reply, PUBLIC_URL, new AppError('not_found')));
   app.setValidatorCompiler(compileValidator);
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, async (_request: unknown, body: Buffer) =>
-    parseJsonBody(body),
-  );
-  for (const schema of [problemSchema, userSchema, tokenResponseSchema, loginResponseSchema]) app.addSchema(schema);
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, async (request: FastifyRequest, body: Buffer) => {
+    requirePlainUtf8(request);
+    return parseJsonBody(body);
+  });
+  const sharedSchemas = [problemSchema, userSchema, sessionSchema, tokenResponseSchema, loginResponseSchema];
+  for (const schema of sharedSchemas) app.addSchema(schema);
   app.decorateRequest('principal', null);
 
   registerRequestLog(app);
+  app.addHook('onRequest', requireOneHost);
   await registerSecurityHeaders(app, deps);
   await registerOpenApi(app);
   const answerOtherMethods = watchRoutes(app);
@@ -66,6 +70,7 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   if (deps.mailbox !== undefined && deps.config.isDevelopment) registerMailbox(app, deps, deps.mailbox);
   if (DOCS === 'on') await registerDocs(app);
   answerOtherMethods();
+  app.server.on('checkExpectation', createExpectationHandler(PUBLIC_URL));
   await app.ready();
   return app;
 }
@@ -87,6 +92,8 @@ function createInstance({ config, log }: Deps): ApiInstance {
     clientErrorHandler: createClientErrorHandler(PUBLIC_URL),
     return503OnClosing: false,
     forceCloseConnections: 'idle',
+    // Refused by a hook of ours, with a problem document.
+    http: { requireHostHeader: false },
   }).withTypeProvider<TypeBoxTypeProvider>();
 }
 
@@ -107,6 +114,8 @@ async function registerSecurityHeaders(app: ApiInstance, { config }: Deps): Prom
     allowedHeaders: ['authorization', 'content-type'],
     exposedHeaders: ['retry-after', 'ratelimit', 'ratelimit-policy', 'www-authenticate', 'location'],
     credentials: false,
+    // An OPTIONS that is no preflight gets the preflight's answer rather than the plugin's plain text.
+    strictPreflight: false,
     maxAge: 600,
   });
 }

@@ -36,8 +36,10 @@ function canonicalDomain(domain: string): string | undefined {
   if (ascii.length > domainMaxLength || !asciiDomainPattern.test(ascii)) return undefined;
   // IDNA maps look-alikes such as full-width letters and the Kelvin sign onto plain ASCII. What was
   // typed must be what is mailed, so a domain that the mapping would change is refused.
-  const unchanged = domain === ascii || domainToUnicode(ascii) === domain;
-  return unchanged ? ascii : undefined;
+  const unicode = domainToUnicode(ascii);
+  // An A-label that stands for nothing is left as it is by the mapping; no such name can be registered.
+  if (unicode === '' || unicode.split('.').some((label) => label.startsWith('xn--'))) return undefined;
+  return domain === ascii || domain === unicode ? ascii : undefined;
 }
 
 function lowerAscii(text: string): string {

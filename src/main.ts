@@ -3,6 +3,7 @@ import { type Config, ConfigError, loadConfig } from './config.ts';
 import { createDeps } from './deps.ts';
 import { WrongSecretError } from './keys/flow.ts';
 import { createLog } from './log.ts';
+import { createMaintenance } from './maintenance/flow.ts';
 
 const drainLimitMs = 9_000;
 
@@ -21,7 +22,9 @@ async function serve(config: Config): Promise<void> {
   const log = createLog(LOG_LEVEL, process.stdout.isTTY === true && !config.isProduction);
   const deps = await createDeps(config, { log });
   const app = await buildApp(deps);
+  const maintenance = createMaintenance(deps);
   deps.outbox.start();
+  maintenance.start();
   await app.listen({ host: HOST, port: PORT });
   announce(config);
 
@@ -30,6 +33,7 @@ async function serve(config: Config): Promise<void> {
     setTimeout(() => process.exit(1), drainLimitMs).unref();
     app
       .close()
+      .then(() => maintenance.close())
       .then(() => deps.close())
       .then(
         () => process.exit(0),

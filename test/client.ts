@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ErrorCode, errorCatalogue } from '../src/errors.ts';
 import { checkContract } from './contract.ts';
-import { countRows, type System } from './system.ts';
+import { countRows, digestRows, type System } from './system.ts';
 
 type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'HEAD' | 'OPTIONS';
 
@@ -78,14 +78,19 @@ export async function assertRefused(
   expected: ExpectedProblem = {},
 ): Promise<Reply> {
   const before = await takeStock(system);
+  const digest = await digestRows(system);
   const reply = await call(system, request);
   assertProblem(reply, code, expected);
   assert.deepEqual(await takeStock(system), before, 'a refused request must change nothing');
+  assert.equal(await digestRows(system), digest, 'a refused request must leave every row as it was');
   return reply;
 }
 
 /** What a refusal may not change: the rows of every table and the mails sent. */
-export async function takeStock(system: System): Promise<Record<string, number>> {
+export type Stock = Awaited<ReturnType<typeof countRows>> & { mails: number };
+
+/** Counts rows and mails. */
+export async function takeStock(system: System): Promise<Stock> {
   await system.deps.outbox.deliverDue();
-  return { ...(await countRows(system)), mails: system.deps.mailbox?.list().length ?? 0 };
+  return { ...(await countRows(system)), mails: system.deps.mailbox?.sent() ?? 0 };
 }

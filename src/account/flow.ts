@@ -6,7 +6,7 @@ import { AppError, fieldRefused } from '../errors.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type Principal, requireRecentAuthentication } from '../sessions/flow.ts';
 import { forgetAddress } from '../verification/flow.ts';
-import { deleteUser, findUser, listRoleNames, updateProfile } from './store.ts';
+import { deleteUser, findPendingEmailChange, findUser, listRoleNames, updateProfile } from './store.ts';
 
 /** An account as flows see it. */
 export type Account = {
@@ -17,6 +17,8 @@ export type Account = {
   metadata: Record<string, unknown>;
   status: 'active' | 'disabled' | 'invited';
   roles: readonly string[];
+  /** False for an account that logs in with e-mailed codes alone. */
+  hasPassword: boolean;
   createdAtMs: number;
   updatedAtMs: number;
   lastLoginAtMs: number | null;
@@ -64,12 +66,14 @@ export async function updateAccount(
 export async function deleteAccount(deps: Deps, principal: Principal, context: RequestContext): Promise<void> {
   requireRecentAuthentication(deps, principal);
   const { email } = await getAccount(deps.db, principal.userId);
+  const pending = await findPendingEmailChange(deps.db, principal.userId, deps.clock.now());
   await inTransaction(deps.db, async (tx) => {
     if (!(await deleteUser(tx, principal.userId))) throw new AppError('invalid_token');
     await recordEvent(tx, { type: 'user.deleted', userId: principal.userId }, context, deps.clock.now());
     await forgetPersonInEvents(tx, principal.userId);
   });
   await forgetAddress(deps, email);
+  if (pending !== undefined) await forgetAddress(deps, pending.email);
 }
 
 /** Checks what the schema cannot and maps a profile to its columns, leaving out what was not given. */
@@ -107,6 +111,7 @@ function toAccount(row: UserRow, roles: readonly string[]): Account {
     metadata: JSON.parse(row.metadata) as Record<string, unknown>,
     status: row.status,
     roles,
+    hasPassword: row.password_hash !== null,
     createdAtMs: row.created_at,
     updatedAtMs: row.updated_at,
     lastLoginAtMs: row.last_login_at,

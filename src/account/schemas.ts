@@ -1,29 +1,33 @@
 import { type Static, Type } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
 import { emailMaxLength } from '../email-address.ts';
+import { schemaRef } from '../http/schemas.ts';
+import { emailField, verificationTokenField } from '../verification/schemas.ts';
+import type { AccountExport } from './export.ts';
 import type { Account } from './flow.ts';
 
 const time = (description: string) => Type.String({ format: 'date-time', description });
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
-const nameSchema = nullable(
-  Type.String({
-    minLength: 1,
-    maxLength: 200,
-    // No control characters: a name ends up in mail, logs and terminals.
-    pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]+$',
-    description: 'What to call the user: 1 to 200 characters, none of them a control character.',
-  }),
-);
+// One type list rather than a union, so that a wrong value is one error and not three.
+const nullableText = (options: { minLength: number; maxLength: number; pattern: string; description: string }) =>
+  Type.Unsafe<string | null>({ type: ['string', 'null'], ...options });
 
-const localeSchema = nullable(
-  Type.String({
-    minLength: 2,
-    maxLength: 35,
-    pattern: '^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*$',
-    description: 'A language tag (BCP 47) for mail, such as `en` or `pt-BR`.',
-  }),
-);
+const nameSchema = nullableText({
+  minLength: 1,
+  maxLength: 200,
+  // A name ends up in mail, logs and terminals: no control characters, no line separators, nothing that
+  // turns the direction of the text around it, and not blanks alone.
+  pattern: '^(?=.*\\S)[^\\p{Cc}\\u2028\\u2029\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]+$',
+  description: 'What to call the user: 1 to 200 characters, not blanks alone, no control or direction characters.',
+});
+
+const localeSchema = nullableText({
+  minLength: 2,
+  maxLength: 35,
+  pattern: '^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*$',
+  description: 'A language tag (BCP 47) for mail, such as `en` or `pt-BR`.',
+});
 
 const metadataSchema = Type.Record(Type.String(), Type.Unknown(), {
   description:
@@ -78,6 +82,118 @@ export const updateBodySchema = Type.Object(profileFields, {
   additionalProperties: false,
   examples: [{ name: 'Ada Lovelace', locale: 'en', metadata: { plan: 'free' } }],
 });
+
+export const requestEmailChangeBodySchema = Type.Object(
+  { email: emailField },
+  { additionalProperties: false, examples: [{ email: 'ada@new.example.com' }] },
+);
+
+export const changeEmailBodySchema = Type.Object(
+  { verification_token: verificationTokenField },
+  {
+    additionalProperties: false,
+    examples: [{ verification_token: 'gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg' }],
+  },
+);
+
+const exampleTime = '2026-01-01T12:00:00.000Z';
+
+export const exportSchema = Type.Object(
+  {
+    exported_at: time('When this was collected.'),
+    user: schemaRef(userSchema),
+    has_password: Type.Boolean({ description: 'Whether a hash of a password is held.' }),
+    pending_email_change: nullable(Type.String({ description: 'The address that is being changed to.' })),
+    sessions: Type.Array(
+      Type.Object(
+        {
+          id: Type.String({ format: 'uuid' }),
+          device: nullable(Type.String()),
+          user_agent: nullable(Type.String()),
+          client_address: Type.String(),
+          created_at: time('When the user logged in.'),
+          last_used_at: time('When the session was last refreshed.'),
+          expires_at: time('When it ends unless it is refreshed before.'),
+        },
+        { additionalProperties: false },
+      ),
+      { description: 'Live sessions, the newest first.' },
+    ),
+    known_devices: Type.Array(
+      Type.Object(
+        { first_seen_at: time('When it was first used.'), last_seen_at: time('When it was last used.') },
+        { additionalProperties: false },
+      ),
+      { description: 'Devices known for the notice about new ones; of each only a keyed digest is held.' },
+    ),
+    events: Type.Array(
+      Type.Object(
+        {
+          type: Type.String(),
+          occurred_at: time('When it happened.'),
+          client_address: nullable(Type.String()),
+          user_agent: nullable(Type.String()),
+          details: Type.Record(Type.String(), Type.Unknown()),
+        },
+        { additionalProperties: false },
+      ),
+      { description: 'The newest 10,000 audit events about the user, the newest first.' },
+    ),
+  },
+  {
+    additionalProperties: false,
+    description: 'Everything that is held about the user.',
+    examples: [
+      {
+        exported_at: exampleTime,
+        user: exampleUser,
+        has_password: true,
+        pending_email_change: null,
+        sessions: [],
+        known_devices: [{ first_seen_at: exampleTime, last_seen_at: exampleTime }],
+        events: [
+          {
+            type: 'user.registered',
+            occurred_at: exampleTime,
+            client_address: '203.0.113.7',
+            user_agent: null,
+            details: {},
+          },
+        ],
+      },
+    ],
+  },
+);
+
+/** Maps an export to its JSON form. */
+export function toExportResponse(data: AccountExport): Static<typeof exportSchema> {
+  return {
+    exported_at: toRfc3339(data.exportedAtMs),
+    user: toUserResponse(data.account),
+    has_password: data.hasPassword,
+    pending_email_change: data.pendingEmailChange,
+    sessions: data.sessions.map((session) => ({
+      id: session.id,
+      device: session.device,
+      user_agent: session.userAgent,
+      client_address: session.clientAddress,
+      created_at: toRfc3339(session.createdAtMs),
+      last_used_at: toRfc3339(session.lastUsedAtMs),
+      expires_at: toRfc3339(session.expiresAtMs),
+    })),
+    known_devices: data.knownDevices.map((device) => ({
+      first_seen_at: toRfc3339(device.firstSeenAtMs),
+      last_seen_at: toRfc3339(device.lastSeenAtMs),
+    })),
+    events: data.events.map((event) => ({
+      type: event.type,
+      occurred_at: toRfc3339(event.occurredAtMs),
+      client_address: event.clientAddress,
+      user_agent: event.userAgent,
+      details: event.details,
+    })),
+  };
+}
 
 /** Maps an account to its JSON form. */
 export function toUserResponse(account: Account): Static<typeof userSchema> {

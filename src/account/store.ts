@@ -1,4 +1,4 @@
-import type { Db, UserRow } from '../db/schema.ts';
+import type { Db, PendingEmailChangeRow, UserRow } from '../db/schema.ts';
 
 /** Reads a user. */
 export function findUser(db: Db, userId: string): Promise<UserRow | undefined> {
@@ -28,4 +28,44 @@ export async function updateProfile(db: Db, userId: string, change: ProfileChang
 export async function deleteUser(db: Db, userId: string): Promise<boolean> {
   const result = await db.deleteFrom('users').where('id', '=', userId).executeTakeFirst();
   return result.numDeletedRows === 1n;
+}
+
+/** Sets the address that a user may change to, replacing the one before. */
+export async function putPendingEmailChange(db: Db, row: PendingEmailChangeRow): Promise<void> {
+  const { user_id: _key, ...columns } = row;
+  await db
+    .insertInto('pending_email_changes')
+    .values(row)
+    .onConflict((conflict) => conflict.column('user_id').doUpdateSet(columns))
+    .execute();
+}
+
+/** Reads the address that a user is changing to. */
+export function findPendingEmailChange(
+  db: Db,
+  userId: string,
+  nowMs: number,
+): Promise<PendingEmailChangeRow | undefined> {
+  return db
+    .selectFrom('pending_email_changes')
+    .selectAll()
+    .where('user_id', '=', userId)
+    .where('expires_at', '>', nowMs)
+    .executeTakeFirst();
+}
+
+/** Uses up the permission to change to this address. Returns false when there is none. */
+export async function takePendingEmailChange(db: Db, userId: string, email: string, nowMs: number): Promise<boolean> {
+  const result = await db
+    .deleteFrom('pending_email_changes')
+    .where('user_id', '=', userId)
+    .where('email', '=', email)
+    .where('expires_at', '>', nowMs)
+    .executeTakeFirst();
+  return result.numDeletedRows === 1n;
+}
+
+/** Sets a user's address. Fails with a unique violation when another account has it. */
+export async function updateEmail(db: Db, userId: string, email: string, nowMs: number): Promise<void> {
+  await db.updateTable('users').set({ email, updated_at: nowMs }).where('id', '=', userId).execute();
 }

@@ -1,18 +1,21 @@
 /**
  * The whole audit vocabulary. A name is never changed or reused: operators search for it years later.
  */
-export const auditEventTypes = [
+const auditEventTypes = [
   'user.registered',
   'user.updated',
   'user.deleted',
   'login.succeeded',
   'login.failed',
   'session.ended',
+  'session.others_ended',
   'session.reuse_detected',
+  'session.reauthenticated',
   'password.changed',
+  'password.reset',
+  'email.changed',
+  'data.exported',
   'code.sent',
-  'code.verified',
-  'code.refused',
 ] as const;
 
 export type AuditEventType = (typeof auditEventTypes)[number];

@@ -2,7 +2,7 @@ import { newId } from '../crypto/ids.ts';
 import type { Db } from '../db/schema.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { AuditEventType } from './events.ts';
-import { anonymizeAuditEvents, insertAuditEvent } from './store.ts';
+import { anonymizeAuditEvents, insertAuditEvent, listNewestEvents } from './store.ts';
 
 type AuditEvent = {
   type: AuditEventType;
@@ -32,4 +32,16 @@ export async function recordEvent(db: Db, event: AuditEvent, context: RequestCon
 /** Leaves of a deleted user's events only that they happened and to which id. */
 export async function forgetPersonInEvents(db: Db, userId: string): Promise<void> {
   await anonymizeAuditEvents(db, userId);
+}
+
+/** Lists the newest events about a user, for the user's own export. */
+export async function listEventsOfUser(db: Db, userId: string, limit: number) {
+  const rows = await listNewestEvents(db, userId, limit);
+  return rows.map((row) => ({
+    type: row.type,
+    occurredAtMs: row.occurred_at,
+    clientAddress: row.client_address,
+    userAgent: row.user_agent,
+    details: JSON.parse(row.details) as Record<string, unknown>,
+  }));
 }

@@ -1,4 +1,4 @@
-import type { Db, NewAuditEventRow } from '../db/schema.ts';
+import type { AuditEventRow, Db, NewAuditEventRow } from '../db/schema.ts';
 
 /** Adds one event. */
 export async function insertAuditEvent(db: Db, row: NewAuditEventRow): Promise<void> {
@@ -11,5 +11,16 @@ export async function anonymizeAuditEvents(db: Db, userId: string): Promise<void
     .updateTable('audit_events')
     .set({ client_address: null, user_agent: null, details: '{}' })
     .where('user_id', '=', userId)
+    .execute();
+}
+
+/** Lists the newest events about a user. */
+export function listNewestEvents(db: Db, userId: string, limit: number): Promise<AuditEventRow[]> {
+  return db
+    .selectFrom('audit_events')
+    .selectAll()
+    .where('user_id', '=', userId)
+    .orderBy('occurred_at', 'desc')
+    .limit(limit)
     .execute();
 }

@@ -8,6 +8,9 @@ const tokenType = 'at+jwt';
 // RFC 9068 requires client_id. Latchkey has no registered clients: whoever logs in does so first-hand.
 const clientId = 'latchkey';
 const maxTokenLength = 8192;
+// A signature of 64 bytes in its one canonical spelling (RFC 7515 section 2): the last of its 86 characters
+// carries two bits, and decoders would ignore the other four.
+const compactPattern = /^[\w-]+\.[\w-]+\.[\w-]{85}[AQgw]$/;
 const cacheSize = 10_000;
 
 /** What the caller of `sign` decides of a token. Times are seconds since the epoch. */
@@ -20,7 +23,7 @@ export type AccessTokenSubject = {
 };
 
 /** What a verified token says. */
-export type AccessTokenClaims = { userId: string; sessionId: string; expiresAtSeconds: number };
+type AccessTokenClaims = { userId: string; sessionId: string; expiresAtSeconds: number };
 
 /** The keys that sign and verify at this moment; `find` is an exact look-up by `kid`. */
 export type SigningKeys = {
@@ -53,7 +56,7 @@ export function createAccessTokens(options: AccessTokenOptions): AccessTokens {
   async function sign(subject: AccessTokenSubject): Promise<string> {
     const key = options.keys.active();
     const issuedAt = Math.floor(options.now() / 1000);
-    return new SignJWT({
+    const token = await new SignJWT({
       sid: subject.sessionId,
       client_id: clientId,
       auth_time: subject.authenticatedAtSeconds,
@@ -68,10 +71,12 @@ export function createAccessTokens(options: AccessTokenOptions): AccessTokens {
       .setExpirationTime(issuedAt + options.ttlSeconds)
       .setJti(newId())
       .sign(key.privateKey);
+    if (token.length > maxTokenLength) throw new Error(`the roles of user ${subject.userId} do not fit into a token`);
+    return token;
   }
 
   async function verify(token: string): Promise<AccessTokenClaims | undefined> {
-    if (token.length > maxTokenLength) return undefined;
+    if (token.length > maxTokenLength || !compactPattern.test(token)) return undefined;
     const cacheKey = sha256(token);
     const cached = verified.get(cacheKey);
     if (cached !== undefined) {

@@ -40,6 +40,7 @@ export function createHashPool(options: { threads: number; maxWaiting: number })
   let running = 0;
 
   async function run(task: HashTask, signal?: AbortSignal): Promise<string | boolean> {
+    if (signal?.aborted) throw new HashAbandonedError('the client went away');
     if (running >= options.threads) await waitForTurn(signal);
     else running += 1;
     try {
@@ -51,7 +52,6 @@ export function createHashPool(options: { threads: number; maxWaiting: number })
 
   async function waitForTurn(signal: AbortSignal | undefined): Promise<void> {
     if (queue.size >= options.maxWaiting) throw new HashQueueFullError('the password hash queue is full');
-    if (signal?.aborted) throw new HashAbandonedError('the client went away');
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const ticket: Ticket = {
       start: resolve,

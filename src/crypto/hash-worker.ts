@@ -1,6 +1,7 @@
 import { setPriority } from 'node:os';
 import { hashSync as argon2HashSync, verifySync as argon2VerifySync } from '@node-rs/argon2';
 import { hashSync as bcryptHashSync, verifySync as bcryptVerifySync } from '@node-rs/bcrypt';
+import { isForeignHash, verifyForeignHash } from './foreign-hash.ts';
 
 /** How new hashes are made: bcrypt at a cost, or argon2id with the parameters of OWASP's cheat sheet. */
 export type HashScheme = { name: 'bcrypt'; cost: number } | { name: 'argon2id' };
@@ -31,7 +32,7 @@ export function runHashTask(task: HashTask): string | boolean {
       ? bcryptHashSync(task.input, { cost: task.scheme.cost })
       : argon2HashSync(task.input, argon2Parameters);
   }
-  return task.encoded.startsWith('$argon2')
-    ? argon2VerifySync(task.encoded, task.input)
-    : bcryptVerifySync(task.input, task.encoded);
+  if (task.encoded.startsWith('$argon2')) return argon2VerifySync(task.encoded, task.input);
+  if (isForeignHash(task.encoded)) return verifyForeignHash(task.input, task.encoded);
+  return bcryptVerifySync(task.input, task.encoded);
 }

@@ -27,10 +27,10 @@ describe('making codes', () => {
         (sum, symbol) => sum + ((count.get(symbol) ?? 0) - expected) ** 2 / expected,
         0,
       );
-      // 31 degrees of freedom: fair codes exceed 130 less than once in 10^13 runs; one missing symbol gives over 2,000.
+      // 31 degrees of freedom: fair codes exceed 130 less than once in 10^12 runs; one missing symbol gives over 2,000.
       assert.ok(chiSquare < 130, `place ${place}: chi-square ${chiSquare}`);
-      // Below 5 the counts would be evener than chance makes them, as a sequence would be.
-      assert.ok(chiSquare > 5, `place ${place}: chi-square ${chiSquare}`);
+      // Below 3 the counts would be evener than chance makes them, as a sequence would be.
+      assert.ok(chiSquare > 3, `place ${place}: chi-square ${chiSquare}`);
     }
   });
 

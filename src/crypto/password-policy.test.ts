@@ -85,7 +85,7 @@ describe('passwords built from the address', () => {
     ['ada.lovelace@example.com', 'Lovelace1!'],
     ['ada+list@mail.example.co.uk', 'ada-list-mail'],
     ["o'brien@example.com", "O'Brien2026"],
-    ['al@example.com', 'al.example.al'],
+    ['al@example.com', 'al.example.17'],
     ['1815@example.com', '1815-1815-1815'],
   ];
   for (const [address, password] of refused) {
@@ -102,8 +102,8 @@ describe('passwords built from the address', () => {
     [email, 'example!wxyz'],
     [email, 'correct horse battery staple'],
     ['al@example.com', 'signal altar also'],
-    // The two letters before the @ are in half of all words and must not count.
-    ['qx@example.com', 'qx7vbn2m'],
+    // Two letters are in half of all words and must not count.
+    ['qx@example.com', 'qx7482bn'],
     ['correct@horse.com', 'correct horse battery staple'],
     ['a.b.c@example.com', 'abcabcxy'],
     ['ada.lovelace@example.com', 'adamant lover of lace'],

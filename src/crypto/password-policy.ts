@@ -4,8 +4,8 @@ import { dictionary } from '@zxcvbn-ts/language-common';
 export const passwordMaxLength = 256;
 
 const commonPasswords: ReadonlySet<string> = new Set(dictionary['passwords-common'] as readonly string[]);
-// What remains of a password after the address is taken out must be at least this long to count.
-const minRemainder = 4;
+// Letters and digits that must remain of a password after the address is taken out: more than a year or "123".
+const minRemainder = 6;
 const minAddressPart = 3;
 
 /**
@@ -14,9 +14,10 @@ const minAddressPart = 3;
  */
 export function findPasswordFault(password: string, email: string, minLength: number): string | undefined {
   const normalized = password.normalize('NFKC');
-  const length = [...normalized].length;
+  // The shorter of both forms: one ligature can stand for many characters, or many marks for one.
+  const length = Math.min([...password].length, [...normalized].length);
   if (length < minLength) return `must be at least ${minLength} characters long`;
-  if (length > passwordMaxLength) return `must be at most ${passwordMaxLength} characters long`;
+  if ([...normalized].length > passwordMaxLength) return `must be at most ${passwordMaxLength} characters long`;
   const folded = normalized.toLowerCase();
   if (commonPasswords.has(folded) || isOneCharacterRepeated(folded)) return 'is one of the most common passwords';
   if (isBuiltFrom(folded, email)) return 'must not be built from your e-mail address';
@@ -33,6 +34,6 @@ function isBuiltFrom(password: string, email: string): boolean {
     .filter((part) => part.length >= minAddressPart)
     .sort((a, b) => b.length - a.length);
   const remainder = parts.reduce((rest, part) => rest.replaceAll(part, ''), password);
-  const letters = remainder.replace(/[^\p{L}]/gu, '');
-  return remainder !== password && letters.length < minRemainder;
+  const substance = remainder.replace(/[^\p{L}\p{N}]/gu, '');
+  return remainder !== password && substance.length < minRemainder;
 }

@@ -1,10 +1,11 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { isForeignHash } from './foreign-hash.ts';
 import { createHashPool, type HashPool } from './hash-pool.ts';
 import { argon2Parameters, type HashScheme } from './hash-worker.ts';
 import type { Keyring, SecretRoot } from './secrets.ts';
 
 /** What a check of a password found. */
-export type PasswordCheck = {
+type PasswordCheck = {
   matches: boolean;
   /** True when the stored hash is not what `hash` makes today and should be replaced while the password is known. */
   outdated: boolean;
@@ -25,7 +26,9 @@ type HasherOptions = { keyring: Keyring; scheme: HashScheme; threads: number; ma
 // A stored hash of our own reads `lk1:<fingerprint of the secret>:<hash in its usual encoding>`.
 const tag = 'lk1';
 const ownHashPattern = /^lk1:([0-9a-f]{16}):(\$.+)$/;
-const foreignHashPattern = /^\$(?:2[abxy]|argon2id)\$/;
+// A malformed hash is an error to be seen. The library would call it a mismatch, in microseconds.
+const bcryptPattern = /^\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}$/;
+const argon2idPattern = /^\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+$/;
 
 /** Creates the hasher and its pool. */
 export function createPasswordHasher(options: HasherOptions): PasswordHasher {
@@ -65,10 +68,14 @@ function parseStoredHash(keyring: Keyring, stored: string): { root: SecretRoot |
   if (own?.[2] !== undefined) {
     const root = keyring.all.find((candidate) => candidate.fingerprint === own[1]);
     if (root === undefined) throw new Error(`a password was hashed under secret ${own[1]}, which is not configured`);
-    return { root, hash: own[2] };
+    return { root, hash: requireKnownFormat(own[2]) };
   }
-  if (!foreignHashPattern.test(stored)) throw new Error('a stored password hash has an unknown format');
-  return { root: undefined, hash: stored };
+  return { root: undefined, hash: requireKnownFormat(stored) };
+}
+
+function requireKnownFormat(hash: string): string {
+  if (bcryptPattern.test(hash) || argon2idPattern.test(hash) || isForeignHash(hash)) return hash;
+  throw new Error('a stored password hash has an unknown format');
 }
 
 function isCurrent(options: HasherOptions, root: SecretRoot | undefined, hash: string): boolean {
@@ -92,12 +99,14 @@ function createDummyHash(pool: HashPool, options: HasherOptions): () => Promise<
     return `${tag}:${root.fingerprint}:${await pool.run({ kind: 'hash', scheme: options.scheme, input })}`;
   };
   const get = () => {
-    made ??= make();
+    // A failure, say of a full queue, is not kept: the next login tries again.
+    made ??= make().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
     return made;
   };
   // Made ahead, so that the first failing login is not the slow one. A failure here is met again there.
-  get().catch(() => {
-    made = undefined;
-  });
+  get().catch(() => {});
   return get;
 }

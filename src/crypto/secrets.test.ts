@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { constantTimeEqual, createKeyring, hmacSha256, randomToken, seal, sha256, unseal } from './secrets.ts';
 
-const labels = ['code', 'refresh-token', 'password-pepper', 'seal'] as const;
+const labels = ['code', 'refresh-token', 'password-pepper', 'seal', 'device'] as const;
 const text = () => fc.string({ unit: 'binary', maxLength: 200 });
 
 function newSecret(): string {
@@ -38,7 +38,7 @@ describe('the keyring', () => {
   test('no two labels and no two secrets share a key, and no key shows in a fingerprint', () => {
     const roots = createKeyring([newSecret(), newSecret(), newSecret()]).all;
     const keys = roots.flatMap((root) => labels.map((label) => root.key(label).toString('hex')));
-    assert.equal(new Set(keys).size, 12);
+    assert.equal(new Set(keys).size, roots.length * labels.length);
     for (const { fingerprint } of roots) {
       assert.match(fingerprint, /^[0-9a-f]{16}$/);
       assert.ok(!keys.some((key) => key.includes(fingerprint)));
@@ -61,7 +61,7 @@ describe('digests and comparison', () => {
   });
 
   test('sha256 is the digest of FIPS 180-4 in base64url', () => {
-    assert.equal(sha256('abc'), Buffer.from(sha256('abc'), 'base64url').toString('base64url'));
+    assert.match(sha256('abc'), /^[A-Za-z0-9_-]{43}$/);
     const expected = 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad';
     assert.equal(Buffer.from(sha256('abc'), 'base64url').toString('hex'), expected);
   });

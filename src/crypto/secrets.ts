@@ -9,7 +9,7 @@ import {
 } from 'node:crypto';
 
 /** The purposes for which a key is derived. One label each, so that no key serves two ends. */
-type KeyLabel = 'code' | 'refresh-token' | 'password-pepper' | 'seal';
+type KeyLabel = 'code' | 'refresh-token' | 'password-pepper' | 'seal' | 'device';
 
 /** The keys derived from one value of SECRET_KEY. */
 export type SecretRoot = {
@@ -21,7 +21,7 @@ export type SecretRoot = {
 /** All configured secrets, newest first: the first one makes, every one verifies and opens. */
 export type Keyring = { current: SecretRoot; all: readonly SecretRoot[] };
 
-const keyLabels: readonly KeyLabel[] = ['code', 'refresh-token', 'password-pepper', 'seal'];
+const keyLabels: readonly KeyLabel[] = ['code', 'refresh-token', 'password-pepper', 'seal', 'device'];
 const keyBytes = 32;
 
 /** Derives every key from the values of SECRET_KEY by HKDF-SHA-256 (RFC 5869), newest value first. */
@@ -88,11 +88,14 @@ export function seal(keyring: Keyring, plaintext: string, context: string): stri
 
 /** Opens what `seal` made, with the secret that it names. Throws when that secret is gone or a bit was changed. */
 export function unseal(keyring: Keyring, sealed: string, context: string): string {
-  const [version, fingerprint, payload] = sealed.split('.');
+  const [version, fingerprint, payload, ...rest] = sealed.split('.');
   const root = keyring.all.find((candidate) => candidate.fingerprint === fingerprint);
-  if (version !== sealVersion || payload === undefined) throw new Error('the sealed value is malformed');
+  const isWellFormed = version === sealVersion && payload !== undefined && rest.length === 0;
+  if (!isWellFormed) throw new Error('the sealed value is malformed');
   if (root === undefined) throw new Error(`the secret with fingerprint ${fingerprint} is not configured`);
   const bytes = Buffer.from(payload, 'base64url');
+  // One value, one spelling: Buffer would skip stray characters and unused bits.
+  if (bytes.toString('base64url') !== payload) throw new Error('the sealed value is malformed');
   const iv = bytes.subarray(0, ivBytes);
   const decipher = createDecipheriv('aes-256-gcm', root.key('seal'), iv, { authTagLength: tagBytes });
   decipher.setAAD(Buffer.from(context));

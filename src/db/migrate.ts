@@ -1,5 +1,6 @@
 import { Migrator } from 'kysely/migration';
 import { createInitialMigration } from './migrations/0001-initial.ts';
+import { createAccountLifeMigration } from './migrations/0002-account-life.ts';
 import type { Db } from './schema.ts';
 
 export type Dialect = 'sqlite' | 'postgres';
@@ -10,7 +11,10 @@ export async function migrateToLatest(db: Db, dialect: Dialect): Promise<void> {
     db,
     provider: {
       async getMigrations() {
-        return { '0001-initial': createInitialMigration(dialect) };
+        return {
+          '0001-initial': createInitialMigration(dialect),
+          '0002-account-life': createAccountLifeMigration(dialect),
+        };
       },
     },
   });

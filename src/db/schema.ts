@@ -13,6 +13,9 @@ export type Schema = {
   secret_fingerprints: SecretFingerprintsTable;
   outbox: OutboxTable;
   audit_events: AuditEventsTable;
+  pending_email_changes: PendingEmailChangesTable;
+  known_devices: KnownDevicesTable;
+  leases: LeasesTable;
 };
 
 /** A connection or a transaction: stores take either. */
@@ -47,6 +50,7 @@ type SessionsTable = {
   expires_at: number;
   client_address: string;
   user_agent: string | null;
+  device_label: string | null;
 };
 
 type SigningKeysTable = {
@@ -83,6 +87,12 @@ type AuditEventsTable = {
   details: string;
 };
 
+type PendingEmailChangesTable = { user_id: string; email: string; created_at: number; expires_at: number };
+
+type KnownDevicesTable = { user_id: string; fingerprint: string; first_seen_at: number; last_seen_at: number };
+
+type LeasesTable = { name: string; holder: string; expires_at: number };
+
 export type UserRow = Selectable<UsersTable>;
 export type NewUserRow = Insertable<UsersTable>;
 export type SessionRow = Selectable<SessionsTable>;
@@ -90,3 +100,5 @@ export type SigningKeyRow = Selectable<SigningKeysTable>;
 export type OutboxRow = Selectable<OutboxTable>;
 export type NewOutboxRow = Insertable<OutboxTable>;
 export type NewAuditEventRow = Insertable<AuditEventsTable>;
+export type AuditEventRow = Selectable<AuditEventsTable>;
+export type PendingEmailChangeRow = Selectable<PendingEmailChangesTable>;

@@ -73,6 +73,11 @@ export function createMemoryStore(): EphemeralStore {
       if (index >= 0) budget?.times.splice(index, 1);
     },
 
+    async collect(nowMs) {
+      removeExpired(entries, nowMs);
+      removeExpired(budgets, nowMs);
+    },
+
     async ping() {},
     async close() {},
   };

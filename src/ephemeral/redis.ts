@@ -74,6 +74,9 @@ export function createRedisStore(client: RedisConnection, prefix: string): Ephem
         await client.lRem(prefix + key, -1, String(spentAtMs));
       }),
 
+    // Redis collects by PEXPIRE.
+    collect: async () => {},
+
     ping: () =>
       guarded(async () => {
         await client.ping();

@@ -19,6 +19,8 @@ export type EphemeralStore = {
   spend(key: string, windows: readonly Window[], nowMs: number): Promise<SpendResult>;
   /** Takes back the use that was recorded at this time. */
   refund(key: string, spentAtMs: number): Promise<void>;
+  /** Frees what has expired, where the store does not do that by itself. */
+  collect(nowMs: number): Promise<void>;
   ping(): Promise<void>;
   close(): Promise<void>;
 };

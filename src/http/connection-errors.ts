@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ConnectionError } from 'fastify';
 import { AppError, type ErrorCode, errorCatalogue } from '../errors.ts';
-import { toProblem } from './problem.ts';
+import { problemHeaders, toProblem } from './problem.ts';
 
 const codesByNodeError: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'request_header_fields_too_large',
@@ -23,10 +24,20 @@ export function createClientErrorHandler(publicUrl: string) {
         `HTTP/1.1 ${errorCatalogue[code].status} ${code}`,
         'Content-Type: application/problem+json',
         `Content-Length: ${Buffer.byteLength(body)}`,
+        ...Object.entries(problemHeaders).map(([name, value]) => `${name}: ${value}`),
         'Connection: close',
         '',
         body,
       ].join('\r\n'),
     );
+  };
+}
+
+/** Refuses an `Expect` header other than 100-continue, which Node would answer with a bare 417. */
+export function createExpectationHandler(publicUrl: string) {
+  return (_request: IncomingMessage, response: ServerResponse): void => {
+    const problem = toProblem(new AppError('malformed_request'), publicUrl, randomUUID());
+    const headers = { 'content-type': 'application/problem+json', ...problemHeaders, connection: 'close' };
+    response.writeHead(problem.status, headers).end(JSON.stringify(problem));
   };
 }

@@ -1,5 +1,5 @@
 import { type DocumentNode, parse, type ValueNode } from '@humanwhocodes/momoa';
-import { AppError, type FieldError } from '../errors.ts';
+import { AppError, type FieldError, fieldRefused } from '../errors.ts';
 import { escapePointer } from './problem.ts';
 
 const maxDepth = 16;
@@ -11,10 +11,15 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  * or half a surrogate pair, which databases store differently or not at all.
  */
 export function parseJsonBody(body: Buffer): unknown {
+  // An empty body is no body: the route says whether it may do without.
+  if (body.length === 0) return undefined;
   const text = decode(body);
   const faults = findFaults(text);
   if (faults.length > 0) throw new AppError('validation_failed', { errors: faults });
-  return JSON.parse(text);
+  const value: unknown = JSON.parse(text);
+  // Null would pass for an absent body where one may be left out.
+  if (value === null) throw fieldRefused('', 'must be object');
+  return value;
 }
 
 function decode(body: Buffer): string {
@@ -43,9 +48,11 @@ function parseTree(text: string): DocumentNode {
 }
 
 function inspect(node: ValueNode, path: string, depth: number, faults: FieldError[]): void {
-  if (depth > maxDepth) throw new AppError('malformed_json', { detail: 'The body is nested too deeply.' });
+  if (depth > maxDepth) throw malformedAt(path, 'is nested too deeply');
   if (node.type === 'String') {
     if (isUnstorable(node.value)) faults.push({ path, message: 'must not hold NUL or unpaired surrogates' });
+  } else if (node.type === 'Number') {
+    if (isInexact(node.value)) faults.push({ path, message: 'must be a number that a double can hold exactly' });
   } else if (node.type === 'Array') {
     for (const [index, element] of node.elements.entries())
       inspect(element.value, `${path}/${index}`, depth + 1, faults);
@@ -53,20 +60,29 @@ function inspect(node: ValueNode, path: string, depth: number, faults: FieldErro
     const names = new Set<string>();
     for (const member of node.members) {
       const name = member.name.type === 'String' ? member.name.value : member.name.name;
-      checkMemberName(name, names);
       const memberPath = `${path}/${escapePointer(name)}`;
+      checkMemberName(name, names, memberPath);
       if (isUnstorable(name)) faults.push({ path: memberPath, message: 'must not hold NUL or unpaired surrogates' });
       inspect(member.value, memberPath, depth + 1, faults);
     }
   }
 }
 
-function checkMemberName(name: string, seen: Set<string>): void {
-  if (seen.has(name)) throw new AppError('malformed_json', { detail: 'The body names a member twice.' });
+function checkMemberName(name: string, seen: Set<string>, path: string): void {
+  if (seen.has(name)) throw malformedAt(path, 'is named twice');
   if (name === '__proto__' || name === 'constructor' || name === 'prototype') {
-    throw new AppError('malformed_json', { detail: 'The body has a member whose name is not allowed.' });
+    throw malformedAt(path, 'is not an allowed name');
   }
   seen.add(name);
+}
+
+function malformedAt(path: string, message: string): AppError {
+  return new AppError('malformed_json', { errors: [{ path, message }] });
+}
+
+/** JSON has numbers that JavaScript would silently change: 1e999 and integers beyond 2^53. */
+function isInexact(value: number): boolean {
+  return !Number.isFinite(value) || (Number.isInteger(value) && !Number.isSafeInteger(value));
 }
 
 function isUnstorable(text: string): boolean {

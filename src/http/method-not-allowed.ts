@@ -2,8 +2,6 @@ import type { HTTPMethods } from 'fastify';
 import { AppError } from '../errors.ts';
 import type { ApiInstance } from './api.ts';
 
-const answeredMethods: readonly HTTPMethods[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
-
 /**
  * Collects every route from now on and returns a function that fills the gaps: a path that exists answers
  * its other methods with 405 and `Allow` (RFC 9110 section 15.5.6) instead of 404.
@@ -25,7 +23,7 @@ export function watchRoutes(app: ApiInstance): () => void {
     for (const [url, methods] of methodsByUrl) {
       const allow = [...methods].sort().join(', ');
       app.route({
-        method: answeredMethods.filter((method) => !methods.has(method)),
+        method: (app.supportedMethods as HTTPMethods[]).filter((method) => !methods.has(method)),
         url,
         schema: { hide: true },
         onRequest: async (_request, reply) => {

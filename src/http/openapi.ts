@@ -5,7 +5,7 @@ import type { ApiInstance } from './api.ts';
 import { optionalBodyKeyword } from './validation.ts';
 
 /** The version of the API and of the package. */
-export const apiVersion = '0.1.0';
+const apiVersion = '0.1.0';
 
 // Swagger UI sets styles from its script, which only 'unsafe-inline' allows; scripts come from files alone.
 const docsContentSecurityPolicy =

@@ -1,4 +1,4 @@
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
 import { HashAbandonedError, HashQueueFullError } from '../crypto/hash-pool.ts';
 import { isDatabaseUnavailable } from '../db/failures.ts';
 import { AppError, type ErrorCode, errorCatalogue, type FieldError } from '../errors.ts';
@@ -7,8 +7,15 @@ import type { Problem } from './schemas.ts';
 const maxFieldErrors = 20;
 const retryAfterSeconds = 5;
 
+/** Set on every problem document, also where the request was refused before any plugin saw it. */
+export const problemHeaders = {
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none';frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+};
+
 /** Where the explanation of a code is served. */
-export function problemType(publicUrl: string, code: ErrorCode): string {
+function problemType(publicUrl: string, code: ErrorCode): string {
   return `${publicUrl}/docs/errors#${code}`;
 }
 
@@ -32,7 +39,7 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, public
   const error = toAppError(thrown, request);
   const problem = toProblem(error, publicUrl, request.id);
   if (problem.status >= 500) request.log.error({ err: error.cause ?? error, code: error.code }, 'request failed');
-  reply.status(problem.status).type('application/problem+json').header('cache-control', 'no-store');
+  reply.status(problem.status).type('application/problem+json').headers(problemHeaders);
   const challenge = bearerChallenge(error);
   if (challenge !== undefined) reply.header('www-authenticate', challenge);
   if (error.retryAfterSeconds !== undefined) reply.header('retry-after', error.retryAfterSeconds);
@@ -74,26 +81,33 @@ function fromFastify(error: FastifyError, request: FastifyRequest): AppError {
 
 function fromValidation(error: FastifyError, request: FastifyRequest): AppError {
   const isBody = error.validationContext === 'body';
-  // No body at all and no content type: the caller forgot both, and the type is what to name.
-  if (isBody && request.headers['content-type'] === undefined) return new AppError('unsupported_media_type');
-  const errors = (error.validation ?? []).flatMap(({ instancePath, keyword, params, message }): FieldError[] => {
-    if (keyword === 'required') {
-      return [{ path: `${instancePath}/${String(params.missingProperty)}`, message: 'is required' }];
-    }
-    if (keyword === 'additionalProperties') {
-      return [
-        {
-          path: `${instancePath}/${escapePointer(String(params.additionalProperty))}`,
-          message: 'is not a known field',
-        },
-      ];
-    }
-    if (keyword === 'enum') {
-      return [{ path: instancePath, message: `must be one of ${(params.allowedValues as unknown[]).join(', ')}` }];
-    }
-    return [{ path: instancePath, message: message ?? 'is not valid' }];
+  if (isBody && (request.body === undefined || request.body === null)) {
+    // No body at all and no content type: the caller forgot both, and the type is what to name.
+    const hasType = request.headers['content-type'] !== undefined;
+    return new AppError(hasType ? 'malformed_json' : 'unsupported_media_type');
+  }
+  const errors = (error.validation ?? []).map((fault): FieldError => {
+    const { pointer, message } = describeFault(fault);
+    // A parameter has a name, a place in the body a pointer.
+    return { path: isBody ? pointer : pointer.slice(1), message };
   });
   return new AppError('validation_failed', { errors });
+}
+
+function describeFault(fault: FastifySchemaValidationError): { pointer: string; message: string } {
+  const { instancePath, keyword, params, message } = fault;
+  switch (keyword) {
+    case 'required':
+      return { pointer: `${instancePath}/${String(params.missingProperty)}`, message: 'is required' };
+    case 'additionalProperties': {
+      const name = escapePointer(String(params.additionalProperty));
+      return { pointer: `${instancePath}/${name}`, message: 'is not a known field' };
+    }
+    case 'enum':
+      return { pointer: instancePath, message: `must be one of ${(params.allowedValues as string[]).join(', ')}` };
+    default:
+      return { pointer: instancePath, message: message ?? 'is not valid' };
+  }
 }
 
 /** Escapes one step of a JSON Pointer (RFC 6901 section 3) and bounds its length. */

@@ -37,13 +37,14 @@ export function schemaRef<T extends TSchema & { $id?: string }>(schema: T) {
   return Type.Unsafe<Static<T>>({ $ref: `${schema.$id}#` });
 }
 
-type OperationOptions<Body, Params, Response> = {
+type OperationOptions<Body, Params, Query, Response> = {
   operationId: string;
   tag: 'Verification' | 'Authentication' | 'Account' | 'Service';
   summary: string;
   description: string;
   body?: Body;
   params?: Params;
+  querystring?: Query;
   response: Response;
   /** The codes that are particular to this operation; those of every operation are added. */
   errors?: readonly ErrorCode[];
@@ -60,7 +61,7 @@ const bodyErrors: readonly ErrorCode[] = [
 const securedErrors: readonly ErrorCode[] = ['authentication_required', 'invalid_token'];
 const commonErrors: readonly ErrorCode[] = ['malformed_request', 'internal_error', 'temporarily_unavailable'];
 
-type RouteSchema<Body, Params, Response> = {
+type RouteSchema<Body, Params, Query, Response> = {
   operationId: string;
   tags: string[];
   summary: string;
@@ -68,18 +69,21 @@ type RouteSchema<Body, Params, Response> = {
   security: { access_token?: string[] }[];
   response: Response;
 } & (Body extends TSchema ? { body: Body } : unknown) &
-  (Params extends TSchema ? { params: Params } : unknown);
+  (Params extends TSchema ? { params: Params } : unknown) &
+  (Query extends TSchema ? { querystring: Query } : unknown);
 
 /** Builds a route's schema: what is validated, what is serialised and what OpenAPI shows, in one. */
 export function operation<
   Body extends TSchema | undefined = undefined,
   Params extends TSchema | undefined = undefined,
+  Query extends TSchema | undefined = undefined,
   Response extends Record<number, unknown> = Record<number, never>,
->(options: OperationOptions<Body, Params, Response>): RouteSchema<Body, Params, Response> {
-  const { body, params, response, secured = false } = options;
+>(options: OperationOptions<Body, Params, Query, Response>): RouteSchema<Body, Params, Query, Response> {
+  const { body, params, querystring, response, secured = false } = options;
   const codes = [
     ...(options.errors ?? []),
     ...(body === undefined ? [] : bodyErrors),
+    ...(params === undefined && querystring === undefined ? [] : (['validation_failed'] as const)),
     ...(secured ? securedErrors : []),
     ...commonErrors,
   ];
@@ -91,10 +95,11 @@ export function operation<
     security: secured ? [{ access_token: [] }] : [],
     ...(body === undefined ? {} : { body }),
     ...(params === undefined ? {} : { params }),
+    ...(querystring === undefined ? {} : { querystring }),
     response: { ...problemResponses(codes), ...response },
   };
   // The conditional type says what the spreads above do; the compiler cannot see it.
-  return schema as unknown as RouteSchema<Body, Params, Response>;
+  return schema as unknown as RouteSchema<Body, Params, Query, Response>;
 }
 
 /** An answer without a body. */

@@ -2,11 +2,11 @@ import { type Account, getAccount } from '../account/flow.ts';
 import { recordEvent } from '../audit/flow.ts';
 import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
-import { canonicalEmailAddress } from '../email-address.ts';
-import { AppError, fieldRefused } from '../errors.ts';
+import { noticeDevice } from '../devices/flow.ts';
+import { AppError } from '../errors.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
-import { useVerificationToken } from '../verification/flow.ts';
+import { readEmailAddress, useVerificationToken } from '../verification/flow.ts';
 import { findCandidate, type LoginCandidate, recordLogin, replaceOutdatedHash } from './store.ts';
 
 type LoginMethod = 'password' | 'code';
@@ -21,8 +21,7 @@ export async function logIn(
   input: { email: string; password: string },
   context: RequestContext,
 ): Promise<LoginResult> {
-  const email = canonicalEmailAddress(input.email);
-  if (email === undefined) throw fieldRefused('/email', 'must be an e-mail address');
+  const email = readEmailAddress(input.email);
   const candidate = await findCandidate(deps.db, email);
   const check = await deps.passwords.verify(input.password, candidate?.password_hash ?? null, context.signal);
   if (candidate === undefined || !check.matches || candidate.status !== 'active') {
@@ -41,7 +40,7 @@ export async function logInWithCode(
   input: { verificationToken: string },
   context: RequestContext,
 ): Promise<LoginResult> {
-  return useVerificationToken(deps, input.verificationToken, 'login', async (email) => {
+  return useVerificationToken(deps, input.verificationToken, 'login', async ({ email }) => {
     const candidate = await findCandidate(deps.db, email);
     // Disabled or deleted since the code was sent. The proof itself was good, but there is nobody to log in.
     if (candidate?.status !== 'active') throw new AppError('invalid_verification_token');
@@ -62,8 +61,10 @@ async function completeLogin(
     }
     const details = { method };
     await recordEvent(tx, { type: 'login.succeeded', userId: candidate.id, details }, context, nowMs);
+    await noticeDevice(deps, tx, candidate, context);
     return openSession(deps, tx, candidate.id, context);
   });
+  deps.outbox.wake();
   return { tokens: await issueTokens(deps, sessionId), account: await getAccount(deps.db, candidate.id) };
 }
 

@@ -1,15 +1,17 @@
 import { toUserResponse } from '../account/schemas.ts';
 import type { Deps } from '../deps.ts';
 import type { ApiInstance } from '../http/api.ts';
+import { principalOf } from '../http/bearer-guard.ts';
 import { requestContext } from '../http/context.ts';
 import type { RouteTools } from '../http/route-tools.ts';
-import { operation, schemaRef } from '../http/schemas.ts';
+import { emptyResponse, operation, schemaRef } from '../http/schemas.ts';
 import { loginResponseSchema, toTokenResponse } from '../sessions/schemas.ts';
 import { logIn, logInWithCode } from './flow.ts';
-import { codeLoginBodySchema, loginBodySchema } from './schemas.ts';
+import { reauthenticate } from './reauthentication.ts';
+import { codeLoginBodySchema, loginBodySchema, reauthenticateBodySchema } from './schemas.ts';
 
-/** POST /auth/login and POST /auth/login/code. */
-export function registerLogin(app: ApiInstance, deps: Deps, { limit }: RouteTools): void {
+/** POST /auth/login, POST /auth/login/code and POST /auth/reauthenticate. */
+export function registerLogin(app: ApiInstance, deps: Deps, { guard, limit }: RouteTools): void {
   app.post(
     '/auth/login',
     {
@@ -51,6 +53,30 @@ export function registerLogin(app: ApiInstance, deps: Deps, { limit }: RouteTool
       const { tokens, account } = await logInWithCode(deps, input, requestContext(request));
       reply.header('cache-control', 'no-store');
       return { ...toTokenResponse(tokens), user: toUserResponse(account) };
+    },
+  );
+
+  app.post(
+    '/auth/reauthenticate',
+    {
+      onRequest: [limit('login'), guard],
+      schema: operation({
+        operationId: 'reauthenticate',
+        tag: 'Authentication',
+        summary: 'Prove again who you are',
+        description:
+          'Makes the authentication of this session recent (RFC 9470), by password or by an address proved for `login`. What answers `insufficient_user_authentication` works for the next five minutes, with the same access token.',
+        body: reauthenticateBodySchema,
+        response: { 204: emptyResponse('The authentication is recent.') },
+        errors: ['invalid_credentials', 'invalid_verification_token', 'too_many_requests'],
+        secured: true,
+      }),
+    },
+    async (request, reply) => {
+      const { password, verification_token = '' } = request.body;
+      const proof = password === undefined ? { verificationToken: verification_token } : { password };
+      await reauthenticate(deps, principalOf(request), proof, requestContext(request));
+      return reply.status(204).send(null);
     },
   );
 }

@@ -17,3 +17,14 @@ export const codeLoginBodySchema = Type.Object(
     examples: [{ verification_token: 'gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg' }],
   },
 );
+
+export const reauthenticateBodySchema = Type.Object(
+  { password: Type.Optional(passwordField), verification_token: Type.Optional(verificationTokenField) },
+  {
+    additionalProperties: false,
+    minProperties: 1,
+    maxProperties: 1,
+    description: 'The password, or an address proved for `login`: exactly one of the two.',
+    examples: [{ password: 'correct horse battery staple' }],
+  },
+);

@@ -1,11 +1,20 @@
 import type { Db, UserRow } from '../db/schema.ts';
 
 /** What a login must know of an account. */
-export type LoginCandidate = Pick<UserRow, 'id' | 'status' | 'password_hash'>;
+export type LoginCandidate = Pick<UserRow, 'id' | 'email' | 'locale' | 'status' | 'password_hash'>;
 
 /** Finds the account at a canonical address. */
 export function findCandidate(db: Db, email: string): Promise<LoginCandidate | undefined> {
-  return db.selectFrom('users').select(['id', 'status', 'password_hash']).where('email', '=', email).executeTakeFirst();
+  return selectCandidate(db).where('email', '=', email).executeTakeFirst();
+}
+
+/** Reads the account of somebody who is logged in. */
+export function findCandidateById(db: Db, userId: string): Promise<LoginCandidate | undefined> {
+  return selectCandidate(db).where('id', '=', userId).executeTakeFirst();
+}
+
+function selectCandidate(db: Db) {
+  return db.selectFrom('users').select(['id', 'email', 'locale', 'status', 'password_hash']);
 }
 
 /**
@@ -34,4 +43,14 @@ export async function replaceOutdatedHash(
     .where('id', '=', change.userId)
     .where('password_hash', '=', change.oldHash)
     .execute();
+}
+
+/** Says whether an account still has the address, the password and the active status that were checked. */
+export async function isUnchanged(db: Db, candidate: LoginCandidate): Promise<boolean> {
+  const current = await findCandidateById(db, candidate.id);
+  return (
+    current?.status === 'active' &&
+    current.email === candidate.email &&
+    current.password_hash === candidate.password_hash
+  );
 }

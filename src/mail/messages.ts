@@ -5,7 +5,11 @@ import { type MessageContent, type RenderedMessage, renderMessage } from './layo
 export type Message =
   | { kind: 'code'; purpose: CodePurpose; code: string; expiresInMinutes: number }
   | { kind: 'already_registered' }
+  | { kind: 'address_in_use' }
   | { kind: 'password_changed' }
+  | { kind: 'password_reset' }
+  | { kind: 'email_changed' }
+  | { kind: 'new_sign_in'; device: string | null; clientAddress: string; time: string }
   | { kind: 'session_ended_for_reuse' };
 
 /** What a code proves the address for. */

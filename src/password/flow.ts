@@ -5,8 +5,15 @@ import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
 import { noticeTtlMs } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
-import { endOtherSessions, type Principal } from '../sessions/flow.ts';
-import { findPasswordOwner, replacePasswordHash } from './store.ts';
+import { endSessionsOfUser, type Principal } from '../sessions/flow.ts';
+import { forgetAddress, peekProof, useVerificationToken } from '../verification/flow.ts';
+import {
+  deletePendingEmailChange,
+  findPasswordOwner,
+  findResetOwner,
+  replacePasswordHash,
+  setPasswordHash,
+} from './store.ts';
 
 /** Refuses a new password that is too short, common, or built from the address of its account. */
 export function requireAcceptablePassword(deps: Deps, password: string, email: string, path: string): void {
@@ -36,7 +43,8 @@ export async function changePassword(
     const change = { userId: owner.id, oldHash: owner.password_hash, newHash, nowMs };
     // Changed by somebody else while we hashed: the password that was checked is no longer the current one.
     if (!(await replacePasswordHash(tx, change))) throw new AppError('invalid_credentials');
-    await endOtherSessions(tx, owner.id, principal.sessionId);
+    await endSessionsOfUser(tx, owner.id, principal.sessionId);
+    await deletePendingEmailChange(tx, owner.id);
     await recordEvent(tx, { type: 'password.changed', userId: owner.id }, context, nowMs);
     await deps.outbox.enqueue(tx, {
       to: owner.email,
@@ -47,4 +55,46 @@ export async function changePassword(
     });
   });
   deps.outbox.wake();
+}
+
+/**
+ * Sets a new password with the proof of the address. Nobody who had a hold on the account keeps one: all
+ * sessions end, other codes and proofs of the address die, and a change of address under way is cancelled.
+ * Nobody is logged in by it.
+ */
+export async function resetPassword(
+  deps: Deps,
+  input: { verificationToken: string; newPassword: string },
+  context: RequestContext,
+): Promise<void> {
+  const { verificationToken, newPassword } = input;
+  const proof = await peekProof(deps, verificationToken, 'password_reset');
+  requireAcceptablePassword(deps, newPassword, proof.email, '/new_password');
+  const newHash = await deps.passwords.hash(newPassword, context.signal);
+  await useVerificationToken(deps, verificationToken, 'password_reset', ({ email }) =>
+    applyReset(deps, email, newHash, context),
+  );
+  await forgetAddress(deps, proof.email);
+  deps.outbox.wake();
+}
+
+async function applyReset(deps: Deps, email: string, newHash: string, context: RequestContext): Promise<void> {
+  const nowMs = deps.clock.now();
+  await inTransaction(deps.db, async (tx) => {
+    const owner = await findResetOwner(tx, email);
+    // Disabled, deleted or moved to another address since the code was sent.
+    if (owner === undefined || !(await setPasswordHash(tx, { userId: owner.id, newHash, nowMs }))) {
+      throw new AppError('invalid_verification_token');
+    }
+    await endSessionsOfUser(tx, owner.id);
+    await deletePendingEmailChange(tx, owner.id);
+    await recordEvent(tx, { type: 'password.reset', userId: owner.id }, context, nowMs);
+    await deps.outbox.enqueue(tx, {
+      to: owner.email,
+      userId: owner.id,
+      locale: owner.locale,
+      message: { kind: 'password_reset' },
+      expiresAtMs: nowMs + noticeTtlMs,
+    });
+  });
 }

@@ -4,10 +4,10 @@ import { principalOf } from '../http/bearer-guard.ts';
 import { requestContext } from '../http/context.ts';
 import type { RouteTools } from '../http/route-tools.ts';
 import { emptyResponse, operation } from '../http/schemas.ts';
-import { changePassword } from './flow.ts';
-import { changePasswordBodySchema } from './schemas.ts';
+import { changePassword, resetPassword } from './flow.ts';
+import { changePasswordBodySchema, resetPasswordBodySchema } from './schemas.ts';
 
-/** PUT /users/me/password. */
+/** PUT /users/me/password and POST /auth/reset-password. */
 export function registerPassword(app: ApiInstance, deps: Deps, { guard, limit }: RouteTools): void {
   app.put(
     '/users/me/password',
@@ -28,6 +28,29 @@ export function registerPassword(app: ApiInstance, deps: Deps, { guard, limit }:
       const { current_password, new_password } = request.body;
       const input = { currentPassword: current_password, newPassword: new_password };
       await changePassword(deps, principalOf(request), input, requestContext(request));
+      return reply.status(204).send(null);
+    },
+  );
+
+  app.post(
+    '/auth/reset-password',
+    {
+      onRequest: limit('password'),
+      schema: operation({
+        operationId: 'resetPassword',
+        tag: 'Authentication',
+        summary: 'Reset a forgotten password',
+        description:
+          'Sets a new password with an address proved for `password_reset`. Every session ends, other codes and proofs of the address die, a change of address under way is cancelled, and the owner is told by mail. Nobody is logged in by it. A refused password leaves the verification token usable.',
+        body: resetPasswordBodySchema,
+        response: { 204: emptyResponse('The password is set. Log in with it.') },
+        errors: ['invalid_verification_token', 'password_rejected', 'too_many_requests'],
+      }),
+    },
+    async (request, reply) => {
+      const { verification_token, new_password } = request.body;
+      const input = { verificationToken: verification_token, newPassword: new_password };
+      await resetPassword(deps, input, requestContext(request));
       return reply.status(204).send(null);
     },
   );

@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 import { passwordMaxLength } from '../crypto/password-policy.ts';
+import { verificationTokenField } from '../verification/schemas.ts';
 
 /** A password that is checked: any text up to the limit, which keeps length from being an attack. */
 export const passwordField = Type.String({
@@ -23,5 +24,18 @@ export const changePasswordBodySchema = Type.Object(
   {
     additionalProperties: false,
     examples: [{ current_password: 'correct horse battery staple', new_password: 'quiet lantern over the harbour' }],
+  },
+);
+
+export const resetPasswordBodySchema = Type.Object(
+  { verification_token: verificationTokenField, new_password: newPasswordField },
+  {
+    additionalProperties: false,
+    examples: [
+      {
+        verification_token: 'gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg',
+        new_password: 'quiet lantern over the harbour',
+      },
+    ],
   },
 );

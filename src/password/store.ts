@@ -25,3 +25,31 @@ export async function replacePasswordHash(
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }
+
+/** Finds the account at a canonical address. */
+export function findResetOwner(db: Db, email: string): Promise<(PasswordOwner & Pick<UserRow, 'status'>) | undefined> {
+  return db
+    .selectFrom('users')
+    .select(['id', 'email', 'locale', 'password_hash', 'status'])
+    .where('email', '=', email)
+    .executeTakeFirst();
+}
+
+/** Sets the hash of an active account whatever it was. Returns false when the account is gone or disabled. */
+export async function setPasswordHash(
+  db: Db,
+  change: { userId: string; newHash: string; nowMs: number },
+): Promise<boolean> {
+  const result = await db
+    .updateTable('users')
+    .set({ password_hash: change.newHash, updated_at: change.nowMs })
+    .where('id', '=', change.userId)
+    .where('status', '=', 'active')
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
+}
+
+/** Cancels a change of address that is under way. */
+export async function deletePendingEmailChange(db: Db, userId: string): Promise<void> {
+  await db.deleteFrom('pending_email_changes').where('user_id', '=', userId).execute();
+}

@@ -4,11 +4,12 @@ import { newId } from '../crypto/ids.ts';
 import { inTransaction } from '../db/database.ts';
 import { isUniqueViolation } from '../db/failures.ts';
 import type { Deps } from '../deps.ts';
+import { rememberFirstDevice } from '../devices/flow.ts';
 import { AppError } from '../errors.ts';
 import { requireAcceptablePassword } from '../password/flow.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
-import { peekVerifiedEmail, useVerificationToken } from '../verification/flow.ts';
+import { peekProof, useVerificationToken } from '../verification/flow.ts';
 import { insertUser, insertUserRole } from './store.ts';
 
 const firstRole = 'user';
@@ -26,11 +27,11 @@ export async function register(
   context: RequestContext,
 ): Promise<{ tokens: IssuedTokens; account: Account }> {
   const columns = profileColumns(profile);
-  const provedEmail = await peekVerifiedEmail(deps, verificationToken, 'registration');
-  requireAcceptablePassword(deps, password, provedEmail, '/password');
+  const proof = await peekProof(deps, verificationToken, 'registration');
+  requireAcceptablePassword(deps, password, proof.email, '/password');
   const passwordHash = await deps.passwords.hash(password, context.signal);
 
-  const { userId, sessionId } = await useVerificationToken(deps, verificationToken, 'registration', (email) =>
+  const { userId, sessionId } = await useVerificationToken(deps, verificationToken, 'registration', ({ email }) =>
     createAccount(deps, { email, passwordHash, columns }, context),
   );
   return { tokens: await issueTokens(deps, sessionId), account: await getAccount(deps.db, userId) };
@@ -56,6 +57,7 @@ async function createAccount(deps: Deps, { email, passwordHash, columns }: NewAc
         last_login_at: nowMs,
       });
       await insertUserRole(tx, userId, firstRole);
+      await rememberFirstDevice(deps, tx, userId, context);
       const sessionId = await openSession(deps, tx, userId, context);
       await recordEvent(tx, { type: 'user.registered', userId }, context, nowMs);
       return { userId, sessionId };

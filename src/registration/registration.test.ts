@@ -140,7 +140,8 @@ describeOnBackends('registration', {}, (system) => {
     const early = await proveAddress(system(), email, 'registration');
     const [handle, secret] = early.split('.');
     // A second proof from before the account existed, as another instance might have given out.
-    const entry = { digest: await digestOf(secret ?? ''), payload: email, expiresAtMs: system().clock.now() + 60_000 };
+    const payload = JSON.stringify({ email, userId: null });
+    const entry = { digest: await digestOf(secret ?? ''), payload, expiresAtMs: system().clock.now() + 60_000 };
     assert.equal((await call(system(), registration(early))).status, 201);
     await system().deps.ephemeral.put(`{${handle}}:token:registration`, entry, system().clock.now());
     await assertRefused(system(), registration(early, { password: 'another fine passphrase' }), 'account_exists');

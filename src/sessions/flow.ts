@@ -5,17 +5,19 @@ import { randomToken } from '../crypto/secrets.ts';
 import { inTransaction } from '../db/database.ts';
 import type { Db, SessionRow } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
+import { readDevice } from '../devices/label.ts';
 import { AppError } from '../errors.ts';
-import { noticeTtlMs } from '../mail/outbox.ts';
+import { cutPage, type Page, type PageRequest } from '../paging.ts';
 import type { RequestContext } from '../request-context.ts';
 import {
-  advanceGeneration,
   deleteSession,
   deleteSessionsOfUser,
   deleteSessionsOverCap,
   findSessionWithUser,
   insertSession,
+  listLiveSessions,
   type SessionWithUser,
+  updateAuthenticatedAt,
 } from './store.ts';
 
 /** Who makes a request, as the guard found it in the database just now. */
@@ -28,6 +30,18 @@ export type Principal = {
   permissions: readonly string[];
 };
 
+/** A session as its user may see it: nothing of its tokens. */
+export type Session = {
+  id: string;
+  device: string | null;
+  clientAddress: string;
+  userAgent: string | null;
+  createdAtMs: number;
+  lastUsedAtMs: number;
+  authenticatedAtMs: number;
+  expiresAtMs: number;
+};
+
 /** The tokens of RFC 6749 section 5.1, durations in seconds. */
 export type IssuedTokens = {
   accessToken: string;
@@ -37,7 +51,7 @@ export type IssuedTokens = {
 };
 
 /** How recent an authentication must be for what could take an account away from its owner. */
-export const recentAuthenticationSeconds = 300;
+const recentAuthenticationSeconds = 300;
 
 /** Opens a session for a user who has just proved who they are. Pass the transaction of the login. */
 export async function openSession(deps: Deps, tx: Db, userId: string, context: RequestContext): Promise<string> {
@@ -56,6 +70,7 @@ export async function openSession(deps: Deps, tx: Db, userId: string, context: R
     expires_at: nowMs + SESSION_MAX_TTL_SECONDS * 1000,
     client_address: context.clientAddress,
     user_agent: context.userAgent,
+    device_label: readDevice(context.userAgent).label,
   });
   await deleteSessionsOverCap(tx, userId, SESSIONS_PER_USER_MAX);
   return id;
@@ -67,77 +82,6 @@ export async function issueTokens(deps: Deps, sessionId: string): Promise<Issued
   // Ended in the instant since it was opened: by deletion, or by the cap.
   if (found === undefined) throw new AppError('invalid_credentials');
   return tokensFor(deps, found);
-}
-
-/** Exchanges a refresh token for its successor and a new access token. */
-export async function refreshSession(deps: Deps, refreshToken: string, context: RequestContext): Promise<IssuedTokens> {
-  const parsed = parseRefreshToken(refreshToken);
-  if (parsed === undefined) throw new AppError('invalid_refresh_token');
-  const found = await findLiveSession(deps, parsed.sessionId);
-  // What is not genuine ends nobody's session: knowing a session's id must not be enough to log it out.
-  if (found === undefined || !isGenuineRefreshToken(deps.keyring, parsed, found.session.salt)) {
-    throw new AppError('invalid_refresh_token');
-  }
-  const rotated = await rotate(deps, found, parsed.generation);
-  if (rotated !== undefined) return tokensFor(deps, rotated);
-  return repeatOrEnd(deps, parsed.sessionId, parsed.generation, context);
-}
-
-/** Moves the session on if the token is its live one. Returns undefined when it is not, or no longer. */
-async function rotate(deps: Deps, found: SessionWithUser, generation: number): Promise<SessionWithUser | undefined> {
-  const { session } = found;
-  if (session.generation !== generation) return undefined;
-  const nowMs = deps.clock.now();
-  const idleExpiresAtMs = Math.min(nowMs + deps.config.environment.SESSION_IDLE_TTL_SECONDS * 1000, session.expires_at);
-  const advanced = await advanceGeneration(deps.db, { sessionId: session.id, generation, nowMs, idleExpiresAtMs });
-  if (!advanced) return undefined;
-  const next = { ...session, generation: generation + 1, rotated_at: nowMs, idle_expires_at: idleExpiresAtMs };
-  return { ...found, session: next };
-}
-
-/**
- * Judges a genuine token that is not the live one. The one just replaced, within the grace, gets the same
- * successor again: a parallel tab or a lost reply. Anything older has been held by two parties.
- */
-async function repeatOrEnd(
-  deps: Deps,
-  sessionId: string,
-  generation: number,
-  context: RequestContext,
-): Promise<IssuedTokens> {
-  // Read again: a parallel refresh may have moved the session on since the first read.
-  const found = await findLiveSession(deps, sessionId);
-  if (found === undefined) throw new AppError('invalid_refresh_token');
-  const { session } = found;
-  const graceMs = deps.config.environment.REFRESH_REUSE_GRACE_SECONDS * 1000;
-  const wasJustReplaced = session.generation === generation + 1;
-  if (wasJustReplaced && deps.clock.now() < session.rotated_at + graceMs) return tokensFor(deps, found);
-  // A generation that is not reached yet can only come from a database put back to an older state.
-  if (generation >= session.generation) throw new AppError('invalid_refresh_token');
-  await endForReuse(deps, found, context);
-  throw new AppError('refresh_token_reused');
-}
-
-async function endForReuse(deps: Deps, { session, user }: SessionWithUser, context: RequestContext): Promise<void> {
-  const nowMs = deps.clock.now();
-  await inTransaction(deps.db, async (tx) => {
-    // Of several parallel reuses, the one that ends the session reports it.
-    if (!(await deleteSession(tx, session.id, user.id))) return;
-    await recordEvent(
-      tx,
-      { type: 'session.reuse_detected', userId: user.id, details: { session_id: session.id } },
-      context,
-      nowMs,
-    );
-    await deps.outbox.enqueue(tx, {
-      to: user.email,
-      userId: user.id,
-      locale: user.locale,
-      message: { kind: 'session_ended_for_reuse' },
-      expiresAtMs: nowMs + noticeTtlMs,
-    });
-  });
-  deps.outbox.wake();
 }
 
 /** Ends the session of a refresh token of any generation. What is not genuine is ignored. */
@@ -156,17 +100,50 @@ export async function logOutByAccessToken(deps: Deps, accessToken: string, conte
   await endSession(deps, claims.sessionId, claims.userId, context);
 }
 
-async function endSession(deps: Deps, sessionId: string, userId: string, context: RequestContext): Promise<void> {
-  await inTransaction(deps.db, async (tx) => {
-    if (!(await deleteSession(tx, sessionId, userId))) return;
+async function endSession(deps: Deps, sessionId: string, userId: string, context: RequestContext): Promise<boolean> {
+  return inTransaction(deps.db, async (tx) => {
+    if (!(await deleteSession(tx, sessionId, userId))) return false;
     const details = { session_id: sessionId };
     await recordEvent(tx, { type: 'session.ended', userId, details }, context, deps.clock.now());
+    return true;
   });
 }
 
-/** Ends every session of a user but the one to keep. Pass the transaction of the act that ends them. */
-export async function endOtherSessions(tx: Db, userId: string, keepSessionId: string): Promise<number> {
+/** Ends every session of a user, but for the one to keep. Pass the transaction of the act that ends them. */
+export async function endSessionsOfUser(tx: Db, userId: string, keepSessionId?: string): Promise<number> {
   return deleteSessionsOfUser(tx, userId, keepSessionId);
+}
+
+/** Lists a user's live sessions, the newest first. */
+export async function listSessions(deps: Deps, userId: string, page: PageRequest): Promise<Page<Session>> {
+  const rows = await listLiveSessions(deps.db, userId, page, deps.clock.now());
+  return cutPage(rows.map(toSession), page.limit, ({ createdAtMs, id }) => ({ atMs: createdAtMs, id }));
+}
+
+/** Ends one of the user's own sessions. One that is not theirs is not found, whoever's it is. */
+export async function endOwnSession(
+  deps: Deps,
+  principal: Principal,
+  sessionId: string,
+  context: RequestContext,
+): Promise<void> {
+  if (!(await endSession(deps, sessionId, principal.userId, context))) throw new AppError('not_found');
+}
+
+/** Ends all of the user's sessions but the one that asks. */
+export async function endOtherSessions(deps: Deps, principal: Principal, context: RequestContext): Promise<void> {
+  await inTransaction(deps.db, async (tx) => {
+    const ended = await deleteSessionsOfUser(tx, principal.userId, principal.sessionId);
+    if (ended === 0) return;
+    const event = { type: 'session.others_ended', userId: principal.userId, details: { ended } } as const;
+    await recordEvent(tx, event, context, deps.clock.now());
+  });
+}
+
+/** Notes that the user has just proved again who they are. Throws when the session has ended meanwhile. */
+export async function renewAuthentication(deps: Deps, tx: Db, principal: Principal): Promise<void> {
+  const renewed = await updateAuthenticatedAt(tx, principal.sessionId, principal.userId, deps.clock.now());
+  if (!renewed) throw new AppError('invalid_token');
 }
 
 /**
@@ -193,7 +170,8 @@ export function requireRecentAuthentication(deps: Deps, principal: Principal): v
   throw new AppError('insufficient_user_authentication', { maxAgeSeconds: recentAuthenticationSeconds });
 }
 
-async function findLiveSession(deps: Deps, sessionId: string): Promise<SessionWithUser | undefined> {
+/** Reads a session that has not ended or expired and whose user is active. */
+export async function findLiveSession(deps: Deps, sessionId: string): Promise<SessionWithUser | undefined> {
   const found = await findSessionWithUser(deps.db, sessionId);
   if (found === undefined || found.user.status !== 'active') return undefined;
   return isExpired(found.session, deps.clock.now()) ? undefined : found;
@@ -203,7 +181,11 @@ function isExpired(session: SessionRow, nowMs: number): boolean {
   return session.idle_expires_at <= nowMs || session.expires_at <= nowMs;
 }
 
-async function tokensFor(deps: Deps, { session, user, roles, permissions }: SessionWithUser): Promise<IssuedTokens> {
+/** Makes the tokens of a session as it is now; the same generation gives the same refresh token. */
+export async function tokensFor(
+  deps: Deps,
+  { session, user, roles, permissions }: SessionWithUser,
+): Promise<IssuedTokens> {
   const accessToken = await deps.accessTokens.sign({
     userId: user.id,
     sessionId: session.id,
@@ -216,5 +198,18 @@ async function tokensFor(deps: Deps, { session, user, roles, permissions }: Sess
     expiresInSeconds: deps.accessTokens.ttlSeconds,
     refreshToken: makeRefreshToken(deps.keyring, session.id, session.generation, session.salt),
     refreshTokenExpiresInSeconds: Math.round((session.idle_expires_at - deps.clock.now()) / 1000),
+  };
+}
+
+function toSession(row: SessionRow): Session {
+  return {
+    id: row.id,
+    device: row.device_label,
+    clientAddress: row.client_address,
+    userAgent: row.user_agent,
+    createdAtMs: row.created_at,
+    lastUsedAtMs: row.rotated_at,
+    authenticatedAtMs: row.authenticated_at,
+    expiresAtMs: row.idle_expires_at,
   };
 }

@@ -1,15 +1,31 @@
+import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
 import type { ApiInstance } from '../http/api.ts';
-import { readBearerToken } from '../http/bearer-guard.ts';
+import { principalOf, readBearerToken } from '../http/bearer-guard.ts';
 import { requestContext } from '../http/context.ts';
+import { encodeCursor, pageFields, readPageRequest } from '../http/paging.ts';
 import type { RouteTools } from '../http/route-tools.ts';
 import { emptyResponse, operation, schemaRef } from '../http/schemas.ts';
-import { logOutByAccessToken, logOutByRefreshToken, refreshSession } from './flow.ts';
-import { logoutBodySchema, refreshBodySchema, tokenResponseSchema, toTokenResponse } from './schemas.ts';
+import { endOtherSessions, endOwnSession, listSessions, logOutByAccessToken, logOutByRefreshToken } from './flow.ts';
+import { refreshSession } from './rotation.ts';
+import {
+  logoutBodySchema,
+  refreshBodySchema,
+  sessionIdParamsSchema,
+  sessionListSchema,
+  tokenResponseSchema,
+  toSessionResponse,
+  toTokenResponse,
+} from './schemas.ts';
 
-/** POST /auth/refresh and POST /auth/logout. */
-export function registerSessions(app: ApiInstance, deps: Deps, { limit }: RouteTools): void {
+/** POST /auth/refresh and /auth/logout; GET and DELETE /users/me/sessions, DELETE /users/me/sessions/{id}. */
+export function registerSessions(app: ApiInstance, deps: Deps, tools: RouteTools): void {
+  registerTokens(app, deps, tools);
+  registerOwnSessions(app, deps, tools);
+}
+
+function registerTokens(app: ApiInstance, deps: Deps, { limit }: RouteTools): void {
   app.post(
     '/auth/refresh',
     {
@@ -61,6 +77,73 @@ export function registerSessions(app: ApiInstance, deps: Deps, { limit }: RouteT
       } else {
         await logOutByRefreshToken(deps, body.refresh_token, context);
       }
+      return reply.status(204).send(null);
+    },
+  );
+}
+
+function registerOwnSessions(app: ApiInstance, deps: Deps, { guard }: RouteTools): void {
+  app.get(
+    '/users/me/sessions',
+    {
+      onRequest: guard,
+      schema: operation({
+        operationId: 'listMySessions',
+        tag: 'Account',
+        summary: 'List your sessions',
+        description: 'Where you are logged in, the newest login first. `current` marks the session that asks.',
+        querystring: Type.Object(pageFields, { additionalProperties: false }),
+        response: { 200: sessionListSchema },
+        secured: true,
+      }),
+    },
+    async (request, reply) => {
+      const principal = principalOf(request);
+      const { items, next } = await listSessions(deps, principal.userId, readPageRequest(request.query));
+      reply.header('cache-control', 'no-store');
+      return {
+        items: items.map((session) => toSessionResponse(session, principal.sessionId)),
+        next_cursor: encodeCursor(next),
+      };
+    },
+  );
+
+  app.delete(
+    '/users/me/sessions',
+    {
+      onRequest: guard,
+      schema: operation({
+        operationId: 'endMyOtherSessions',
+        tag: 'Account',
+        summary: 'End all your other sessions',
+        description: 'Logs you out everywhere but here. Effective on the next request of each.',
+        response: { 204: emptyResponse('All other sessions have ended.') },
+        secured: true,
+      }),
+    },
+    async (request, reply) => {
+      await endOtherSessions(deps, principalOf(request), requestContext(request));
+      return reply.status(204).send(null);
+    },
+  );
+
+  app.delete(
+    '/users/me/sessions/:id',
+    {
+      onRequest: guard,
+      schema: operation({
+        operationId: 'endMySession',
+        tag: 'Account',
+        summary: 'End one of your sessions',
+        description: 'The session that asks may end itself. A session that is not yours is not found.',
+        params: sessionIdParamsSchema,
+        response: { 204: emptyResponse('The session has ended.') },
+        errors: ['not_found'],
+        secured: true,
+      }),
+    },
+    async (request, reply) => {
+      await endOwnSession(deps, principalOf(request), request.params.id, requestContext(request));
       return reply.status(204).send(null);
     },
   );

@@ -1,9 +1,11 @@
 import { type Static, Type } from 'typebox';
 import { exampleUser, userSchema } from '../account/schemas.ts';
+import { toRfc3339 } from '../clock.ts';
 import { refreshTokenMaxLength } from '../crypto/refresh-token.ts';
+import { pageSchema } from '../http/paging.ts';
 import { schemaRef } from '../http/schemas.ts';
 import { optionalBodyKeyword } from '../http/validation.ts';
-import type { IssuedTokens } from './flow.ts';
+import type { IssuedTokens, Session } from './flow.ts';
 
 const tokenFields = {
   access_token: Type.String({
@@ -66,6 +68,58 @@ export const logoutBodySchema = Type.Object(
     examples: [{ refresh_token: exampleTokens.refresh_token }],
   },
 );
+
+const exampleSession = {
+  id: '01978f6e-5c1a-7d2e-9b7a-2f8d1c3e4a5b',
+  current: true,
+  device: 'Firefox on Linux',
+  client_address: '203.0.113.7',
+  created_at: '2026-01-01T12:00:00.000Z',
+  last_used_at: '2026-01-02T08:30:00.000Z',
+  authenticated_at: '2026-01-01T12:00:00.000Z',
+  expires_at: '2026-01-09T08:30:00.000Z',
+};
+
+/** A session as its user sees it. */
+export const sessionSchema = Type.Object(
+  {
+    id: Type.String({ format: 'uuid' }),
+    current: Type.Boolean({ description: 'True on the session that asks.' }),
+    device: Type.Union([Type.String(), Type.Null()], {
+      description: 'What the client said that it is, such as `Firefox on Linux`; null when it said nothing known.',
+    }),
+    client_address: Type.String({ description: 'Where the login came from.' }),
+    created_at: Type.String({ format: 'date-time', description: 'When the user logged in.' }),
+    last_used_at: Type.String({ format: 'date-time', description: 'When the session was last refreshed.' }),
+    authenticated_at: Type.String({ format: 'date-time', description: 'When the user last proved who they are.' }),
+    expires_at: Type.String({ format: 'date-time', description: 'When it ends unless it is refreshed before.' }),
+  },
+  { $id: 'Session', additionalProperties: false, examples: [exampleSession] },
+);
+
+export const sessionListSchema = pageSchema(schemaRef(sessionSchema), {
+  description: 'Live sessions, the newest first.',
+  examples: [{ items: [exampleSession], next_cursor: null }],
+});
+
+export const sessionIdParamsSchema = Type.Object(
+  { id: Type.String({ format: 'uuid', description: 'The id of one of your sessions.' }) },
+  { additionalProperties: false },
+);
+
+/** Maps a session to its JSON form. */
+export function toSessionResponse(session: Session, currentSessionId: string): Static<typeof sessionSchema> {
+  return {
+    id: session.id,
+    current: session.id === currentSessionId,
+    device: session.device,
+    client_address: session.clientAddress,
+    created_at: toRfc3339(session.createdAtMs),
+    last_used_at: toRfc3339(session.lastUsedAtMs),
+    authenticated_at: toRfc3339(session.authenticatedAtMs),
+    expires_at: toRfc3339(session.expiresAtMs),
+  };
+}
 
 /** Maps issued tokens to their JSON form. */
 export function toTokenResponse(tokens: IssuedTokens): Static<typeof tokenResponseSchema> {

@@ -1,4 +1,5 @@
 import type { Db, SessionRow } from '../db/schema.ts';
+import type { PageRequest } from '../paging.ts';
 
 /** A session with its user as the guard and the refresh need them: one read. */
 export type SessionWithUser = {
@@ -92,4 +93,39 @@ export async function deleteSessionsOverCap(db: Db, userId: string, cap: number)
         .offset(cap),
     )
     .execute();
+}
+
+/** Reads one row more than the page holds of a user's sessions that have not expired, the newest first. */
+export function listLiveSessions(db: Db, userId: string, page: PageRequest, nowMs: number): Promise<SessionRow[]> {
+  const { after } = page;
+  return db
+    .selectFrom('sessions')
+    .selectAll()
+    .where('user_id', '=', userId)
+    .where('idle_expires_at', '>', nowMs)
+    .$if(after !== undefined, (query) =>
+      query.where(({ eb, refTuple, tuple }) =>
+        eb(refTuple('created_at', 'id'), '<', tuple(after?.atMs ?? 0, after?.id ?? '')),
+      ),
+    )
+    .orderBy('created_at', 'desc')
+    .orderBy('id', 'desc')
+    .limit(page.limit + 1)
+    .execute();
+}
+
+/** Sets when the user of a session last proved who they are. Returns false when the session has ended. */
+export async function updateAuthenticatedAt(
+  db: Db,
+  sessionId: string,
+  userId: string,
+  nowMs: number,
+): Promise<boolean> {
+  const result = await db
+    .updateTable('sessions')
+    .set({ authenticated_at: nowMs })
+    .where('id', '=', sessionId)
+    .where('user_id', '=', userId)
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
 }

@@ -2,6 +2,7 @@ import { recordEvent } from '../audit/flow.ts';
 import { generateCode, normalizeCode } from '../crypto/one-time-code.ts';
 import { hmacSha256, randomToken, sha256 } from '../crypto/secrets.ts';
 import { inTransaction } from '../db/database.ts';
+import type { Db } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
 import { canonicalEmailAddress } from '../email-address.ts';
 import { AppError, fieldRefused } from '../errors.ts';
@@ -19,6 +20,27 @@ export type SentCode = { expiresInSeconds: number; resendAfterSeconds: number };
 
 /** A proof of an address that can be used once. */
 export type VerificationToken = { token: string; expiresInSeconds: number };
+
+/** What a verification token proves. */
+export type Proof = {
+  email: string;
+  /** Who asked for the code, where that was a user who was logged in. */
+  userId: string | null;
+};
+
+/** A code on its way: what it is for, and what is mailed to the address. */
+type CodeRequest = {
+  email: string;
+  purpose: VerificationPurpose;
+  /** Who asks, where that is a user who is logged in. */
+  userId: string | null;
+  /** Whose account the mail is about. */
+  recipient: CodeRecipient | undefined;
+  /** Makes the mail around the code; undefined where nobody is to be mailed. */
+  compose: (code: string) => Message | undefined;
+  /** What else is written when the mail is, in the same transaction. */
+  record?: (tx: Db) => Promise<void>;
+};
 
 const codeTries = 5;
 const resendAfterSeconds = 60;
@@ -41,32 +63,58 @@ export async function sendCode(
   input: { email: string; purpose: RequestablePurpose },
   context: RequestContext,
 ): Promise<SentCode> {
-  const email = readEmail(input.email);
+  const { purpose } = input;
+  const email = readEmailAddress(input.email);
   const recipient = await findRecipient(deps.db, email);
+  const compose = (code: string) => chooseMessage(deps, purpose, recipient, code);
+  return issueCode(deps, { email, purpose, userId: null, recipient, compose }, context);
+}
+
+/** Sends the code that proves a new address of a user who is logged in, or tells the address's owner of the attempt. */
+export async function sendEmailChangeCode(
+  deps: Deps,
+  input: { email: string; userId: string; record: (tx: Db) => Promise<void> },
+  context: RequestContext,
+): Promise<SentCode> {
+  const { email, userId, record } = input;
+  const recipient = await findRecipient(deps.db, email);
+  const compose = (code: string): Message =>
+    recipient === undefined ? codeMessage(deps, 'email_change', code) : { kind: 'address_in_use' };
+  return issueCode(deps, { email, purpose: 'email_change', userId, recipient, compose, record }, context);
+}
+
+async function issueCode(deps: Deps, request: CodeRequest, context: RequestContext): Promise<SentCode> {
+  const { email, purpose, userId, recipient } = request;
+  const { CODE_TTL_SECONDS } = deps.config.environment;
   const code = generateCode();
-  const message = chooseMessage(deps, input.purpose, recipient, code);
+  const message = request.compose(code);
   // Where nobody is told the code, nothing that can be guessed is kept: the digest is of no code at all.
-  const usable = message?.kind === 'code';
-  const digest = usable ? codeDigest(deps.keyring.current.key('code'), email, input.purpose, code) : randomToken();
-  const expiresAtMs = deps.clock.now() + deps.config.environment.CODE_TTL_SECONDS * 1000;
+  const isTold = message?.kind === 'code';
+  const digest = isTold ? codeDigest(deps.keyring.current.key('code'), email, purpose, code) : randomToken();
+  const expiresAtMs = deps.clock.now() + CODE_TTL_SECONDS * 1000;
 
   await spendSendBudget(deps, email, async () => {
-    const entry = { digest, payload: email, expiresAtMs, tries: codeTries };
-    await deps.ephemeral.put(codeKey(email, input.purpose), entry, deps.clock.now());
+    const payload = JSON.stringify({ email, userId } satisfies Proof);
+    await deps.ephemeral.put(
+      codeKey(email, purpose),
+      { digest, payload, expiresAtMs, tries: codeTries },
+      deps.clock.now(),
+    );
     await inTransaction(deps.db, async (tx) => {
+      await request.record?.(tx);
       await deps.outbox.enqueue(tx, {
         to: message === undefined ? null : email,
         userId: recipient?.id ?? null,
         locale: recipient?.locale ?? null,
-        message: message ?? codeMessage(deps, input.purpose, code),
+        message: message ?? codeMessage(deps, purpose, code),
         expiresAtMs,
       });
-      const details = { purpose: input.purpose };
-      await recordEvent(tx, { type: 'code.sent', userId: recipient?.id ?? null, details }, context, deps.clock.now());
+      const event = { type: 'code.sent', userId: userId ?? recipient?.id ?? null, details: { purpose } } as const;
+      await recordEvent(tx, event, context, deps.clock.now());
     });
   });
   deps.outbox.wake();
-  return { expiresInSeconds: deps.config.environment.CODE_TTL_SECONDS, resendAfterSeconds };
+  return { expiresInSeconds: CODE_TTL_SECONDS, resendAfterSeconds };
 }
 
 /** Exchanges a right code for a verification token. Counts the try before comparing; five tries a code. */
@@ -74,7 +122,7 @@ export async function verifyCode(
   deps: Deps,
   input: { email: string; purpose: VerificationPurpose; code: string },
 ): Promise<VerificationToken> {
-  const email = readEmail(input.email);
+  const email = readEmailAddress(input.email);
   const code = normalizeCode(input.code);
   if (code === undefined) throw new AppError('invalid_code');
   const digests = deps.keyring.all.map((root) => codeDigest(root.key('code'), email, input.purpose, code));
@@ -83,13 +131,13 @@ export async function verifyCode(
   return issueVerificationToken(deps, email, input.purpose, payload);
 }
 
-/** Says which address a verification token proves, without using it up. */
-export async function peekVerifiedEmail(deps: Deps, token: string, purpose: VerificationPurpose): Promise<string> {
+/** Says what a verification token proves, without using it up. */
+export async function peekProof(deps: Deps, token: string, purpose: VerificationPurpose): Promise<Proof> {
   const parsed = parseToken(token);
-  const email =
+  const payload =
     parsed && (await deps.ephemeral.peek(tokenKey(parsed.handle, purpose), parsed.digest, deps.clock.now()));
-  if (email === undefined) throw new AppError('invalid_verification_token');
-  return email;
+  if (payload === undefined) throw new AppError('invalid_verification_token');
+  return JSON.parse(payload) as Proof;
 }
 
 /**
@@ -100,19 +148,19 @@ export async function useVerificationToken<T>(
   deps: Deps,
   token: string,
   purpose: VerificationPurpose,
-  act: (email: string) => Promise<T>,
+  act: (proof: Proof) => Promise<T>,
 ): Promise<T> {
   const parsed = parseToken(token);
   if (parsed === undefined) throw new AppError('invalid_verification_token');
   const key = tokenKey(parsed.handle, purpose);
-  const email = await deps.ephemeral.take(key, [parsed.digest], deps.clock.now());
-  if (email === undefined) throw new AppError('invalid_verification_token');
+  const payload = await deps.ephemeral.take(key, [parsed.digest], deps.clock.now());
+  if (payload === undefined) throw new AppError('invalid_verification_token');
   try {
-    return await act(email);
+    return await act(JSON.parse(payload) as Proof);
   } catch (error) {
     if (!(error instanceof AppError)) {
       const expiresAtMs = deps.clock.now() + tokenTtlSeconds * 1000;
-      const entry = { digest: parsed.digest, payload: email, expiresAtMs };
+      const entry = { digest: parsed.digest, payload, expiresAtMs };
       await deps.ephemeral.put(key, entry, deps.clock.now()).catch((lost: unknown) => {
         deps.log.warn({ err: lost }, 'a verification token could not be given back');
       });
@@ -201,7 +249,8 @@ function tokenKey(handle: string, purpose: VerificationPurpose): string {
   return `{${handle}}:token:${purpose}`;
 }
 
-function readEmail(email: string): string {
+/** Reads an address in its canonical spelling, or refuses the field `email`. */
+export function readEmailAddress(email: string): string {
   const canonical = canonicalEmailAddress(email);
   if (canonical === undefined) throw fieldRefused('/email', 'must be an e-mail address');
   return canonical;

@@ -36,11 +36,46 @@ function write(message: Message, serviceUrl: string): MessageContent {
           'Log in instead, with your password or with an e-mailed code. If it was not you, you can ignore this message. Nothing was changed.',
         ],
       };
+    case 'address_in_use':
+      return {
+        subject: 'Somebody tried to use your address',
+        opening: [
+          `Somebody tried to move another account at ${serviceUrl} to this address. It belongs to your account, so nothing was changed.`,
+        ],
+        closing: ['If it was you, log in to the account that has this address, or delete that one first.'],
+      };
     case 'password_changed':
       return {
         subject: 'Your password was changed',
         opening: [`The password of your account at ${serviceUrl} was changed, and all your other sessions were ended.`],
         closing: ['If it was not you, reset your password now with an e-mailed code.'],
+      };
+    case 'password_reset':
+      return {
+        subject: 'Your password was reset',
+        opening: [
+          `The password of your account at ${serviceUrl} was reset with an e-mailed code, and all your sessions were ended.`,
+        ],
+        closing: [
+          'If it was not you, somebody can read your mail: change the password of your mailbox, then this one.',
+        ],
+      };
+    case 'email_changed':
+      return {
+        subject: 'Your e-mail address was changed',
+        opening: [
+          `Your account at ${serviceUrl} has a new e-mail address. You can no longer log in with this one, and no more mail about the account goes here.`,
+        ],
+        closing: ['If it was not you, tell the people who run the service now.'],
+      };
+    case 'new_sign_in':
+      return {
+        subject: 'New login to your account',
+        opening: [
+          `Somebody logged in to your account at ${serviceUrl} from a device or network that we had not seen with it before.`,
+          `Device: ${message.device ?? 'unknown'}. Address: ${message.clientAddress}. Time: ${message.time}.`,
+        ],
+        closing: ['If it was not you, change your password: that ends all other sessions.'],
       };
     case 'session_ended_for_reuse':
       return {

@@ -1,0 +1,90 @@
+import { recordEvent } from '../audit/flow.ts';
+import { inTransaction } from '../db/database.ts';
+import { isUniqueViolation } from '../db/failures.ts';
+import type { Db } from '../db/schema.ts';
+import type { Deps } from '../deps.ts';
+import { AppError, fieldRefused } from '../errors.ts';
+import { noticeTtlMs } from '../mail/outbox.ts';
+import type { RequestContext } from '../request-context.ts';
+import { type Principal, requireRecentAuthentication } from '../sessions/flow.ts';
+import {
+  forgetAddress,
+  peekProof,
+  readEmailAddress,
+  type SentCode,
+  sendEmailChangeCode,
+  useVerificationToken,
+} from '../verification/flow.ts';
+import { type Account, getAccount } from './flow.ts';
+import { putPendingEmailChange, takePendingEmailChange, updateEmail } from './store.ts';
+
+// The code, then the verification token, may take this long together; the proof needs the row until then.
+const pendingTtlMs = 30 * 60 * 1000;
+
+/**
+ * Begins a change of address: the new one gets a code. Whether somebody else has it already is not
+ * revealed; its owner is told by mail. A second request replaces the first.
+ */
+export async function requestEmailChange(
+  deps: Deps,
+  principal: Principal,
+  input: { email: string },
+  context: RequestContext,
+): Promise<SentCode> {
+  requireRecentAuthentication(deps, principal);
+  const email = readEmailAddress(input.email);
+  const account = await getAccount(deps.db, principal.userId);
+  if (account.email === email) throw fieldRefused('/email', 'is your address already');
+  const { userId } = principal;
+  const nowMs = deps.clock.now();
+  const pending = { user_id: userId, email, created_at: nowMs, expires_at: nowMs + pendingTtlMs };
+  const record = (tx: Db) => putPendingEmailChange(tx, pending);
+  return sendEmailChangeCode(deps, { email, userId, record }, context);
+}
+
+/** Completes a change of address with the proof of the new one. The old address is told. */
+export async function changeEmail(
+  deps: Deps,
+  principal: Principal,
+  verificationToken: string,
+  context: RequestContext,
+): Promise<Account> {
+  const proof = await peekProof(deps, verificationToken, 'email_change');
+  // Judged before it is used up: whoever asked for the code is the only one it works for.
+  if (proof.userId !== principal.userId) throw new AppError('invalid_verification_token');
+  const { account, oldEmail } = await useVerificationToken(deps, verificationToken, 'email_change', ({ email }) =>
+    applyChange(deps, principal.userId, email, context),
+  );
+  // Codes and proofs of the old address must open nothing any more, and of the new one nothing old.
+  await forgetAddress(deps, oldEmail);
+  await forgetAddress(deps, account.email);
+  deps.outbox.wake();
+  return account;
+}
+
+async function applyChange(deps: Deps, userId: string, newEmail: string, context: RequestContext) {
+  const nowMs = deps.clock.now();
+  try {
+    return await inTransaction(deps.db, async (tx) => {
+      // Cancelled by a reset or a password change, or replaced by a request for another address.
+      if (!(await takePendingEmailChange(tx, userId, newEmail, nowMs))) {
+        throw new AppError('invalid_verification_token');
+      }
+      const old = await getAccount(tx, userId);
+      await updateEmail(tx, userId, newEmail, nowMs);
+      await recordEvent(tx, { type: 'email.changed', userId }, context, nowMs);
+      await deps.outbox.enqueue(tx, {
+        to: old.email,
+        userId,
+        locale: old.locale,
+        message: { kind: 'email_changed' },
+        expiresAtMs: nowMs + noticeTtlMs,
+      });
+      return { account: await getAccount(tx, userId), oldEmail: old.email };
+    });
+  } catch (error) {
+    // The unique index decides a race for the address; whoever holds this token owns it and may know.
+    if (isUniqueViolation(error)) throw new AppError('account_exists', { cause: error });
+    throw error;
+  }
+}

@@ -1,0 +1,42 @@
+import { listEventsOfUser, recordEvent } from '../audit/flow.ts';
+import type { Deps } from '../deps.ts';
+import { listKnownDevices } from '../devices/flow.ts';
+import type { RequestContext } from '../request-context.ts';
+import { listSessions, type Principal, requireRecentAuthentication, type Session } from '../sessions/flow.ts';
+import { type Account, getAccount } from './flow.ts';
+import { findPendingEmailChange } from './store.ts';
+
+/** Everything that is held about a user. What is only a digest of a secret is named, not shown. */
+export type AccountExport = {
+  exportedAtMs: number;
+  account: Account;
+  hasPassword: boolean;
+  pendingEmailChange: string | null;
+  sessions: Session[];
+  knownDevices: { firstSeenAtMs: number; lastSeenAtMs: number }[];
+  events: Awaited<ReturnType<typeof listEventsOfUser>>;
+};
+
+// More sessions than the cap allows, and more events than a person makes in years; both are bounds, not pages.
+const maxSessions = 1_000;
+const maxEvents = 10_000;
+
+/** Collects everything held about the user. Needs a recent authentication, and is itself recorded. */
+export async function exportAccount(deps: Deps, principal: Principal, context: RequestContext): Promise<AccountExport> {
+  requireRecentAuthentication(deps, principal);
+  const { userId } = principal;
+  const nowMs = deps.clock.now();
+  await recordEvent(deps.db, { type: 'data.exported', userId }, context, nowMs);
+  const account = await getAccount(deps.db, userId);
+  const pending = await findPendingEmailChange(deps.db, userId, nowMs);
+  const { items: sessions } = await listSessions(deps, userId, { limit: maxSessions, after: undefined });
+  return {
+    exportedAtMs: nowMs,
+    account,
+    hasPassword: account.hasPassword,
+    pendingEmailChange: pending?.email ?? null,
+    sessions,
+    knownDevices: await listKnownDevices(deps.db, userId),
+    events: await listEventsOfUser(deps.db, userId, maxEvents),
+  };
+}

@@ -1,0 +1,378 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { ConfigError, loadConfig } from './config.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'latchkey-config-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+const production = {
+  NODE_ENV: 'production',
+  SECRET_KEY: newSecret(),
+  PUBLIC_URL: 'https://auth.example.com',
+  SMTP_URL: 'smtp://mail.example.com',
+  MAIL_FROM: 'Example <no-reply@example.com>',
+};
+
+describe('the defaults', () => {
+  test('an empty environment is a development set-up with these values', () => {
+    const secret = newSecret();
+    assert.deepEqual(loadConfig({ SECRET_KEY: secret }), {
+      isProduction: false,
+      isDevelopment: true,
+      secretKeys: [secret],
+      corsOrigins: [],
+      trustedProxies: [],
+      environment: {
+        NODE_ENV: 'development',
+        HOST: 'localhost',
+        PORT: 8000,
+        PUBLIC_URL: 'http://localhost:8000',
+        DATA_DIR: './data',
+        DATABASE_URL: 'sqlite:data/latchkey.db',
+        SECRET_KEY: secret,
+        MAIL_FROM: 'Latchkey <no-reply@localhost>',
+        PASSWORD_HASH: 'bcrypt',
+        BCRYPT_COST: 12,
+        HASH_THREADS: Math.min(availableParallelism(), 8),
+        HASH_QUEUE_MAX: 100,
+        PASSWORD_MIN_LENGTH: 8,
+        ACCESS_TOKEN_TTL_SECONDS: 1800,
+        ACCESS_TOKEN_AUDIENCE: 'http://localhost:8000',
+        SESSION_IDLE_TTL_SECONDS: 604_800,
+        SESSION_MAX_TTL_SECONDS: 2_592_000,
+        SESSIONS_PER_USER_MAX: 20,
+        REFRESH_REUSE_GRACE_SECONDS: 30,
+        CODE_TTL_SECONDS: 300,
+        CORS_ORIGINS: '',
+        TRUST_PROXY: '',
+        RATE_LIMITS: 'on',
+        DOCS: 'on',
+        LOG_LEVEL: 'info',
+      },
+    });
+  });
+
+  test('production listens on every address, and the test environment is neither of the two', () => {
+    const { isProduction, isDevelopment, environment } = loadConfig(production);
+    assert.deepEqual([isProduction, isDevelopment, environment.HOST], [true, false, '0.0.0.0']);
+    const testing = loadConfig({ NODE_ENV: 'test', SECRET_KEY: newSecret() });
+    assert.deepEqual([testing.isProduction, testing.isDevelopment], [false, false]);
+  });
+
+  test('what is derived follows what is given', () => {
+    const byPort = loadConfig({ SECRET_KEY: newSecret(), PORT: '9000', DATA_DIR: '/srv/latchkey' }).environment;
+    assert.equal(byPort.PUBLIC_URL, 'http://localhost:9000');
+    assert.equal(byPort.DATABASE_URL, 'sqlite:/srv/latchkey/latchkey.db');
+    assert.equal(loadConfig(production).environment.ACCESS_TOKEN_AUDIENCE, 'https://auth.example.com');
+    const ownAudience = loadConfig({ ...production, ACCESS_TOKEN_AUDIENCE: 'api' }).environment;
+    assert.equal(ownAudience.ACCESS_TOKEN_AUDIENCE, 'api');
+  });
+
+  test('an empty variable means that it is not set, and an unknown one means nothing', () => {
+    const names = Object.keys(loadConfig(production).environment).filter((name) => name !== 'SECRET_KEY');
+    const empty = Object.fromEntries(names.map((name) => [name, '']));
+    const SECRET_KEY = newSecret();
+    assert.deepEqual(loadConfig({ ...empty, REDIS_URL: '', SMTP_URL: '', SECRET_KEY }), loadConfig({ SECRET_KEY }));
+    assert.deepEqual(loadConfig({ UNKNOWN: 'x', SECRET_KEY }), loadConfig({ SECRET_KEY }));
+    assert.deepEqual(problemsOf({ ...production, SMTP_URL: '' }), ['SMTP_URL is required in production']);
+  });
+});
+
+describe('problems', () => {
+  test('are reported all at once, and the error lists them', () => {
+    const raw = {
+      ...production,
+      MAIL_FROM: '',
+      PORT: 'x',
+      HOST: 'x'.repeat(256),
+      RATE_LIMITS: 'off',
+      SECRET_KEY: 'short',
+    };
+    const error = catchConfigError(raw);
+    assert.deepEqual(error?.problems, [
+      'MAIL_FROM is required in production',
+      'HOST must not have more than 255 characters',
+      'PORT must be integer',
+      'RATE_LIMITS must not be off in production',
+      'SECRET_KEY: value 1 is shorter than 32 bytes',
+    ]);
+    assert.equal(
+      error?.message,
+      `The configuration is not usable:\n${error?.problems.map((p) => `  - ${p}`).join('\n')}`,
+    );
+  });
+
+  for (const name of ['SECRET_KEY', 'PUBLIC_URL', 'SMTP_URL', 'MAIL_FROM']) {
+    test(`${name} is required in production`, () => {
+      assert.deepEqual(problemsOf({ ...production, [name]: undefined }), [`${name} is required in production`]);
+    });
+  }
+
+  test('what would weaken production is refused there and only there', () => {
+    const weak = { RATE_LIMITS: 'off', BCRYPT_COST: '9' };
+    assert.deepEqual(problemsOf({ ...production, ...weak }), [
+      'RATE_LIMITS must not be off in production',
+      'BCRYPT_COST must be at least 10 in production',
+    ]);
+    assert.deepEqual(problemsOf({ ...production, BCRYPT_COST: '10' }), []);
+    assert.deepEqual(problemsOf({ ...production, BCRYPT_COST: '4', PASSWORD_HASH: 'argon2id' }), []);
+    assert.deepEqual(problemsOf({ SECRET_KEY: newSecret(), ...weak }), []);
+  });
+
+  test('lifetimes that contradict each other are refused, and equal ones are not', () => {
+    const lives = (access: string, idle: string, max: string) =>
+      problemsOf({
+        ...production,
+        ACCESS_TOKEN_TTL_SECONDS: access,
+        SESSION_IDLE_TTL_SECONDS: idle,
+        SESSION_MAX_TTL_SECONDS: max,
+      });
+    assert.deepEqual(lives('300', '300', '300'), []);
+    assert.deepEqual(lives('60', '301', '300'), [
+      'SESSION_IDLE_TTL_SECONDS must not be longer than SESSION_MAX_TTL_SECONDS',
+    ]);
+    assert.deepEqual(lives('301', '300', '300'), [
+      'ACCESS_TOKEN_TTL_SECONDS must not be longer than SESSION_IDLE_TTL_SECONDS',
+    ]);
+    assert.equal(lives('900', '800', '700').length, 2);
+  });
+
+  test('a word that is not one of the choices is answered with the choices', () => {
+    assert.deepEqual(problemsOf({ ...production, NODE_ENV: 'staging' }), [
+      'NODE_ENV must be one of development, production, test',
+    ]);
+    assert.deepEqual(problemsOf({ ...production, PASSWORD_HASH: 'md5' }), [
+      'PASSWORD_HASH must be one of bcrypt, argon2id',
+    ]);
+    assert.deepEqual(problemsOf({ ...production, LOG_LEVEL: 'verbose' }), [
+      'LOG_LEVEL must be one of fatal, error, warn, info, debug, trace, silent',
+    ]);
+  });
+
+  const table: Record<string, { accepted: string[]; refused: string[] }> = {
+    PORT: { accepted: ['0', '1', '65535'], refused: ['-1', '65536', 'http', '80:80', '1_000'] },
+    PUBLIC_URL: {
+      accepted: ['https://auth.example.com', 'http://localhost:8000', 'http://[::1]:8000', 'https://10.0.0.1'],
+      refused: [
+        'auth.example.com',
+        'https://',
+        'https://auth.example.com/',
+        'https://auth.example.com/path',
+        'https://auth.example.com?x=1',
+        'https://auth.example.com#x',
+        'https://user@auth.example.com',
+        'ftp://auth.example.com',
+        'https://auth example.com',
+        'javascript:alert(1)',
+      ],
+    },
+    DATABASE_URL: {
+      accepted: ['sqlite:/srv/latchkey.db', 'sqlite::memory:', 'postgres://db/latchkey', 'postgresql://u:p@db:5432/x'],
+      refused: ['sqlite:', 'mysql://db/latchkey', '/srv/latchkey.db', 'postgres:latchkey'],
+    },
+    REDIS_URL: {
+      accepted: ['redis://cache:6379', 'rediss://:password@cache:6380/1'],
+      refused: ['cache:6379', 'http://cache', 'redis://'],
+    },
+    SMTP_URL: {
+      accepted: ['smtp://user:password@mail.example.com:587', 'smtps://mail.example.com'],
+      refused: ['mail.example.com', 'http://mail.example.com', 'smtp://'],
+    },
+    MAIL_FROM: {
+      accepted: ['no-reply@example.com', 'Example <no-reply@example.com>', 'Ärzte am Platz <a@example.com>'],
+      refused: [
+        'no-reply',
+        'Example',
+        'a@example.com, b@example.com',
+        'A\r\nBcc: x <a@example.com>',
+        '"A" <a@b.example>',
+      ],
+    },
+    CORS_ORIGINS: {
+      accepted: ['https://app.example.com', 'https://app.example.com,http://localhost:3000'],
+      refused: [
+        '*',
+        'https://*',
+        'https://*.example.com',
+        'https://a.example,*',
+        'null',
+        'https://a.example/',
+        'a.example',
+      ],
+    },
+    TRUST_PROXY: {
+      accepted: ['10.0.0.1', '10.0.0.0/8,192.168.1.1', '::1', 'fd00::/8', '::ffff:10.0.0.1'],
+      refused: ['true', '*', 'all', 'loopback', 'proxy.example.com', '10.0.0.1 10.0.0.2'],
+    },
+    BCRYPT_COST: { accepted: ['10', '16'], refused: ['3', '17', 'high'] },
+    PASSWORD_MIN_LENGTH: { accepted: ['8', '15', '64'], refused: ['7', '65', '-8'] },
+    REFRESH_REUSE_GRACE_SECONDS: { accepted: ['0', '300'], refused: ['-1', '301', '30s'] },
+    CODE_TTL_SECONDS: { accepted: ['60', '900'], refused: ['59', '901', '5m'] },
+    HASH_THREADS: { accepted: ['1', '64'], refused: ['0', '65'] },
+    SESSIONS_PER_USER_MAX: { accepted: ['1', '1000'], refused: ['0', '1001'] },
+    DOCS: { accepted: ['on', 'off'], refused: ['true', 'ON', 'yes'] },
+  };
+  for (const [name, { accepted, refused }] of Object.entries(table)) {
+    test(`${name} takes what it says and refuses everything else by name`, () => {
+      for (const value of accepted) assert.deepEqual(problemsOf({ ...production, [name]: value }), [], value);
+      for (const value of refused) {
+        const problems = problemsOf({ ...production, [name]: value });
+        assert.ok(problems.length > 0, `${value} is refused`);
+        assert.ok(
+          problems.every((problem) => problem.startsWith(`${name} `)),
+          `${value}: ${problems}`,
+        );
+      }
+    });
+  }
+
+  test('never repeat the value of a variable that can hold a secret', () => {
+    const names = ['SECRET_KEY', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL'];
+    const wrongValues = ['hunter2', 'http://user:hunter2@host', `hunter2${'x'.repeat(5_000)}`, 'hunter2,hunter2'];
+    for (const name of names) {
+      for (const value of wrongValues) {
+        const path = writeSecretFile(value);
+        const { [name as 'SECRET_KEY']: _given, ...rest } = production;
+        for (const raw of [
+          { ...production, [name]: value },
+          { ...rest, [`${name}_FILE`]: path },
+        ]) {
+          const error = catchConfigError(raw);
+          assert.ok(error, `${name}=${value.slice(0, 40)} is refused`);
+          assert.doesNotMatch(`${error.message}${error.stack}${JSON.stringify(error)}`, /hunter2/);
+        }
+      }
+    }
+  });
+});
+
+describe('SECRET_KEY', () => {
+  test('from a random generator is accepted in every usual spelling', () => {
+    const secrets = [
+      randomBytes(48).toString('base64'),
+      randomBytes(32).toString('base64url'),
+      randomBytes(32).toString('hex'),
+      'Grün wächst 7 mal Öl über dem Fjord!',
+    ];
+    for (const secret of secrets)
+      assert.deepEqual(loadConfig({ ...production, SECRET_KEY: secret }).secretKeys, [secret]);
+  });
+
+  const weak = {
+    'is shorter than 32 bytes': ['x', randomBytes(16).toString('base64url'), newSecret().slice(0, 31)],
+    'repeats too few characters to be random': ['a'.repeat(64), 'ab'.repeat(32), '123456789'.repeat(8)],
+    'looks like an example; make one with: openssl rand -base64 48': [
+      `change-me-${newSecret()}`,
+      `CHANGE_ME${newSecret()}`,
+      `${newSecret()}changeme`,
+      `example${newSecret()}`,
+      `my-Secret-${newSecret()}`,
+      `password${newSecret()}`,
+      `latchkey${newSecret()}`,
+      `your_key${newSecret()}`,
+      '0123456789abcdef0123456789abcdef',
+    ],
+  };
+  for (const [fault, secrets] of Object.entries(weak)) {
+    test(`is refused when it ${fault.split(';')[0]}, in production and in development`, () => {
+      for (const secret of secrets) {
+        assert.deepEqual(problemsOf({ ...production, SECRET_KEY: secret }), [`SECRET_KEY: value 1 ${fault}`]);
+        assert.deepEqual(problemsOf({ SECRET_KEY: secret }), [`SECRET_KEY: value 1 ${fault}`]);
+      }
+    });
+  }
+
+  test('is a list, newest first, whose every value must be good', () => {
+    const [first, second] = [newSecret(), newSecret()];
+    const { secretKeys } = loadConfig({ ...production, SECRET_KEY: ` ${first} , ${second},` });
+    assert.deepEqual(secretKeys, [first, second]);
+    assert.deepEqual(problemsOf({ ...production, SECRET_KEY: `${first},short` }), [
+      'SECRET_KEY: value 2 is shorter than 32 bytes',
+    ]);
+    assert.deepEqual(problemsOf({ ...production, SECRET_KEY: `${first},${second},${first}` }), [
+      'SECRET_KEY names the same value twice',
+    ]);
+  });
+
+  test('is made once in development, for its owner alone, and kept', () => {
+    const dataDir = join(folder, 'fresh', 'data');
+    const first = loadConfig({ DATA_DIR: dataDir });
+    const [secret] = first.secretKeys;
+    assert.match(secret, /^[A-Za-z0-9_-]{86}$/);
+    const path = join(dataDir, 'secret.key');
+    assert.equal(readFileSync(path, 'utf8'), `${secret}\n`);
+    assert.equal(statSync(path).mode & 0o777, 0o600);
+    assert.equal(statSync(dataDir).mode & 0o777, 0o700);
+    assert.deepEqual(loadConfig({ DATA_DIR: dataDir }), first);
+    assert.notDeepEqual(loadConfig({ DATA_DIR: join(folder, 'other') }).secretKeys, first.secretKeys);
+  });
+
+  test('that is given makes no file, and neither does a configuration that is refused', () => {
+    const dataDir = join(folder, 'untouched');
+    loadConfig({ DATA_DIR: dataDir, SECRET_KEY: newSecret() });
+    assert.equal(problemsOf({ DATA_DIR: dataDir, PORT: 'x' }).length, 1);
+    assert.equal(problemsOf({ ...production, SECRET_KEY: '', DATA_DIR: dataDir }).length, 1);
+    assert.equal(existsSync(dataDir), false);
+  });
+});
+
+describe('a variable named <NAME>_FILE', () => {
+  const values = {
+    SECRET_KEY: newSecret(),
+    DATABASE_URL: 'postgres://user:password@db/latchkey',
+    REDIS_URL: 'redis://:password@cache',
+    SMTP_URL: 'smtps://user:password@mail.example.com',
+  };
+  for (const [name, value] of Object.entries(values)) {
+    const { [name as 'SECRET_KEY']: _given, ...rest } = production;
+
+    test(`gives ${name} the trimmed content of the file`, () => {
+      const { environment } = loadConfig({ ...rest, [`${name}_FILE`]: writeSecretFile(`\n ${value}\n`) });
+      assert.equal(environment[name as 'SECRET_KEY'], value);
+    });
+
+    test(`is refused beside ${name} itself, and ignored when it is empty`, () => {
+      const both = { ...production, [name]: value, [`${name}_FILE`]: writeSecretFile(value) };
+      assert.deepEqual(problemsOf(both), [`${name} and ${name}_FILE are both set; set one`]);
+      assert.deepEqual(problemsOf({ ...production, [name]: value, [`${name}_FILE`]: '' }), []);
+    });
+
+    test(`is refused when the file for ${name} cannot be read`, () => {
+      const problems = problemsOf({ ...production, [name]: undefined, [`${name}_FILE`]: join(folder, 'no-such-file') });
+      assert.match(problems[0] ?? '', new RegExp(`^${name}_FILE cannot be read: ENOENT`));
+    });
+  }
+
+  test('exists for the four that can hold a secret and for no other', () => {
+    const { PORT } = loadConfig({ ...production, PORT_FILE: writeSecretFile('9000') }).environment;
+    assert.equal(PORT, 8000);
+  });
+});
+
+function catchConfigError(raw: Record<string, string | undefined>): ConfigError | undefined {
+  try {
+    loadConfig(raw);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+}
+
+function problemsOf(raw: Record<string, string | undefined>): readonly string[] {
+  return catchConfigError({ DATA_DIR: join(folder, 'data'), ...raw })?.problems ?? [];
+}
+
+function writeSecretFile(content: string): string {
+  const path = join(folder, randomBytes(8).toString('hex'));
+  writeFileSync(path, content);
+  return path;
+}
+
+function newSecret(): string {
+  return randomBytes(48).toString('base64url');
+}

@@ -1,0 +1,66 @@
+import ipaddr from 'ipaddr.js';
+import { toRfc3339 } from '../clock.ts';
+import { hmacSha256 } from '../crypto/secrets.ts';
+import type { Db } from '../db/schema.ts';
+import type { Deps } from '../deps.ts';
+import { noticeTtlMs } from '../mail/outbox.ts';
+import type { RequestContext } from '../request-context.ts';
+import { readDevice } from './label.ts';
+import { deleteDevicesOverCap, insertDevice, listDevices, touchDevice } from './store.ts';
+
+/** Whose device it is, and where the notice about a new one goes. */
+export type DeviceOwner = { id: string; email: string; locale: string | null };
+
+const devicesPerUserMax = 50;
+// Providers hand out addresses from blocks of about this size, so a new address of the same line is not news.
+const ipv4PrefixBits = 16;
+const ipv6PrefixBits = 32;
+
+/** Remembers the device of a registration, which is nobody's news. Pass its transaction. */
+export async function rememberFirstDevice(deps: Deps, tx: Db, userId: string, context: RequestContext): Promise<void> {
+  const [fingerprint] = fingerprintsOf(deps, userId, context);
+  if (fingerprint !== undefined) await insertDevice(tx, userId, fingerprint, deps.clock.now());
+}
+
+/** Tells the owner when a login comes from a device that was not seen before. Pass the transaction of the login. */
+export async function noticeDevice(deps: Deps, tx: Db, owner: DeviceOwner, context: RequestContext): Promise<void> {
+  const nowMs = deps.clock.now();
+  const fingerprints = fingerprintsOf(deps, owner.id, context);
+  if (await touchDevice(tx, owner.id, fingerprints, nowMs)) return;
+  const [fingerprint] = fingerprints;
+  if (fingerprint === undefined) return;
+  await insertDevice(tx, owner.id, fingerprint, nowMs);
+  await deleteDevicesOverCap(tx, owner.id, devicesPerUserMax);
+  await deps.outbox.enqueue(tx, {
+    to: owner.email,
+    userId: owner.id,
+    locale: owner.locale,
+    message: {
+      kind: 'new_sign_in',
+      device: readDevice(context.userAgent).label,
+      clientAddress: context.clientAddress,
+      time: toRfc3339(nowMs),
+    },
+    expiresAtMs: nowMs + noticeTtlMs,
+  });
+}
+
+/** Lists when a user's devices were seen, for the export. */
+export async function listKnownDevices(db: Db, userId: string) {
+  const rows = await listDevices(db, userId, devicesPerUserMax);
+  return rows.map((row) => ({ firstSeenAtMs: row.first_seen_at, lastSeenAtMs: row.last_seen_at }));
+}
+
+/** One keyed digest for each configured secret, the newest first, so that a rotation forgets no device. */
+function fingerprintsOf(deps: Deps, userId: string, context: RequestContext): string[] {
+  const parts = [userId, readDevice(context.userAgent).family, networkOf(context.clientAddress)];
+  return deps.keyring.all.map((root) => hmacSha256(root.key('device'), parts));
+}
+
+function networkOf(address: string): string {
+  if (!ipaddr.isValid(address)) return address;
+  const parsed = ipaddr.process(address);
+  return parsed.kind() === 'ipv4'
+    ? ipaddr.IPv4.networkAddressFromCIDR(`${parsed.toString()}/${ipv4PrefixBits}`).toString()
+    : ipaddr.IPv6.networkAddressFromCIDR(`${parsed.toString()}/${ipv6PrefixBits}`).toString();
+}

@@ -1,0 +1,53 @@
+import type { Db } from '../db/schema.ts';
+
+/** Notes that a device was used now. Returns false when the user was never seen on it. */
+export async function touchDevice(db: Db, userId: string, fingerprints: readonly string[], nowMs: number) {
+  const result = await db
+    .updateTable('known_devices')
+    .set({ last_seen_at: nowMs })
+    .where('user_id', '=', userId)
+    .where('fingerprint', 'in', [...fingerprints])
+    .executeTakeFirst();
+  return result.numUpdatedRows > 0n;
+}
+
+/** Remembers a device; one that a parallel login has just added stays as it is. */
+export async function insertDevice(db: Db, userId: string, fingerprint: string, nowMs: number): Promise<void> {
+  await db
+    .insertInto('known_devices')
+    .values({ user_id: userId, fingerprint, first_seen_at: nowMs, last_seen_at: nowMs })
+    .onConflict((conflict) => conflict.columns(['user_id', 'fingerprint']).doNothing())
+    .execute();
+}
+
+/** Lists when a user's devices were seen, the newest first. */
+export function listDevices(db: Db, userId: string, limit: number) {
+  return db
+    .selectFrom('known_devices')
+    .select(['first_seen_at', 'last_seen_at'])
+    .where('user_id', '=', userId)
+    .orderBy('last_seen_at', 'desc')
+    .limit(limit)
+    .execute();
+}
+
+// More than this over the cap cannot come of one login.
+const excessBatch = 100;
+
+/** Forgets the devices of a user that were not used for longest, so that at most `cap` remain. */
+export async function deleteDevicesOverCap(db: Db, userId: string, cap: number): Promise<void> {
+  await db
+    .deleteFrom('known_devices')
+    .where('user_id', '=', userId)
+    .where('fingerprint', 'in', (eb) =>
+      eb
+        .selectFrom('known_devices')
+        .select('fingerprint')
+        .where('user_id', '=', userId)
+        .orderBy('last_seen_at', 'desc')
+        .orderBy('fingerprint')
+        .limit(excessBatch)
+        .offset(cap),
+    )
+    .execute();
+}

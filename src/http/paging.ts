@@ -1,0 +1,54 @@
+import { type TSchema, Type } from 'typebox';
+import { fieldRefused } from '../errors.ts';
+import type { PagePosition, PageRequest } from '../paging.ts';
+
+const defaultLimit = 50;
+const maxLimit = 200;
+const cursorMaxLength = 200;
+
+/** The query parameters of every list. */
+export const pageFields = {
+  limit: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: maxLimit, default: defaultLimit, description: 'How many items at most.' }),
+  ),
+  cursor: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: cursorMaxLength,
+      description: 'The `next_cursor` of the page before. Opaque.',
+    }),
+  ),
+};
+
+/** The answer of every list. */
+export function pageSchema<T extends TSchema>(item: T, options: { description: string; examples: unknown[] }) {
+  return Type.Object(
+    {
+      items: Type.Array(item),
+      next_cursor: Type.Union([Type.String(), Type.Null()], { description: 'Null on the last page.' }),
+    },
+    { additionalProperties: false, ...options },
+  );
+}
+
+/** Reads the query of a list. An invented cursor is refused. */
+export function readPageRequest(query: { limit?: number; cursor?: string }): PageRequest {
+  return { limit: query.limit ?? defaultLimit, after: query.cursor === undefined ? undefined : decode(query.cursor) };
+}
+
+/** Writes where the next page begins as an opaque text. */
+export function encodeCursor(position: PagePosition | undefined): string | null {
+  return position === undefined
+    ? null
+    : Buffer.from(JSON.stringify([position.atMs, position.id])).toString('base64url');
+}
+
+function decode(cursor: string): PagePosition {
+  try {
+    const [atMs, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[];
+    if (Number.isSafeInteger(atMs) && typeof id === 'string') return { atMs: atMs as number, id };
+  } catch {
+    // Not JSON: the same answer as for JSON of another shape.
+  }
+  throw fieldRefused('cursor', 'is not a cursor of this list');
+}

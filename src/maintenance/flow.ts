@@ -1,0 +1,92 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { newId } from '../crypto/ids.ts';
+import type { Deps } from '../deps.ts';
+import {
+  type Sweep,
+  sweepDevicesUnusedFor,
+  sweepKeysRetiredFor,
+  sweepOutbox,
+  sweepPendingEmailChanges,
+  sweepSessions,
+  takeLease,
+} from './store.ts';
+
+/** How often an instance looks whether it is its turn. */
+const everyMs = 60_000;
+// Two turns: an instance that died is replaced at the next look but one.
+const leaseMs = 120_000;
+// Small enough that a batch holds SQLite's one connection for about a millisecond.
+const batchSize = 200;
+// A backlog that is larger than this is left to the next turns.
+const maxBatches = 500;
+const deviceMemoryMs = 180 * 24 * 60 * 60 * 1000;
+
+/** Removes on a timer what has expired. */
+export type Maintenance = {
+  start(): void;
+  /** Sweeps once if no other instance does. Returns how many rows went, or undefined when it was not our turn. */
+  runOnce(): Promise<number | undefined>;
+  /** Stops the timer and waits for the sweep under way. */
+  close(): Promise<void>;
+};
+
+/** Creates the cleaner. Of several instances on one database, one works and the others look on. */
+export function createMaintenance(deps: Deps): Maintenance {
+  const holder = newId();
+  const sweeps = listSweeps(deps);
+  let timer: NodeJS.Timeout | undefined;
+  let running: Promise<unknown> = Promise.resolve();
+  let isClosing = false;
+
+  async function runOnce(): Promise<number | undefined> {
+    const nowMs = deps.clock.now();
+    await deps.ephemeral.collect(nowMs);
+    if (!(await takeLease(deps.db, { name: 'maintenance', holder, nowMs, untilMs: nowMs + leaseMs }))) return undefined;
+    let removed = 0;
+    for (const sweep of sweeps) removed += await sweepInBatches(sweep, nowMs);
+    return removed;
+  }
+
+  async function sweepInBatches(sweep: Sweep, nowMs: number): Promise<number> {
+    let removed = 0;
+    for (let batches = 0; batches < maxBatches && !isClosing; batches += 1) {
+      const count = await sweep(deps.db, nowMs, batchSize);
+      removed += count;
+      if (count < batchSize) break;
+      // Requests that wait for the connection go first.
+      await nextTurn();
+    }
+    return removed;
+  }
+
+  function runInBackground(): void {
+    running = runOnce().then(
+      (removed) => {
+        if (removed) deps.log.info({ removed }, 'removed rows that had expired');
+      },
+      (error: unknown) => deps.log.warn({ err: error }, 'removing expired rows failed and will be tried again'),
+    );
+  }
+
+  return {
+    start() {
+      timer ??= setInterval(runInBackground, everyMs).unref();
+    },
+    runOnce,
+    async close() {
+      isClosing = true;
+      clearInterval(timer);
+      await running;
+    },
+  };
+}
+
+function listSweeps({ accessTokens }: Deps): Sweep[] {
+  return [
+    sweepSessions,
+    sweepOutbox,
+    sweepPendingEmailChanges,
+    sweepDevicesUnusedFor(deviceMemoryMs),
+    sweepKeysRetiredFor(accessTokens.ttlSeconds * 1000),
+  ];
+}
