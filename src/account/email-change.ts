@@ -71,7 +71,7 @@ async function applyChange(deps: Deps, userId: string, newEmail: string, context
         throw new AppError('invalid_verification_token');
       }
       const old = await getAccount(tx, userId);
-      await updateEmail(tx, userId, newEmail, nowMs);
+      if (!(await updateEmail(tx, userId, newEmail, nowMs))) throw new AppError('invalid_token');
       await recordEvent(tx, { type: 'email.changed', userId }, context, nowMs);
       await deps.outbox.enqueue(tx, {
         to: old.email,

@@ -48,6 +48,7 @@ export async function updateAccount(
   context: RequestContext,
 ): Promise<Account> {
   const columns = profileColumns(profile);
+  if (Object.keys(columns).length === 0) return getAccount(deps.db, principal.userId);
   const nowMs = deps.clock.now();
   return inTransaction(deps.db, async (tx) => {
     if (!(await updateProfile(tx, principal.userId, { ...columns, updated_at: nowMs }))) {

@@ -62,7 +62,9 @@ function registerProfile(app: ApiInstance, deps: Deps, { guard }: RouteTools): v
     },
     async (request, reply) => {
       reply.header('cache-control', 'no-store');
-      return toUserResponse(await updateAccount(deps, principalOf(request), request.body, requestContext(request)));
+      return toUserResponse(
+        await updateAccount(deps, principalOf(request), request.body, requestContext(request, reply)),
+      );
     },
   );
 }
@@ -84,7 +86,7 @@ function registerDeletionAndExport(app: ApiInstance, deps: Deps, { guard, limit 
       }),
     },
     async (request, reply) => {
-      await deleteAccount(deps, principalOf(request), requestContext(request));
+      await deleteAccount(deps, principalOf(request), requestContext(request, reply));
       return reply.status(204).send(null);
     },
   );
@@ -105,7 +107,7 @@ function registerDeletionAndExport(app: ApiInstance, deps: Deps, { guard, limit 
       }),
     },
     async (request, reply) => {
-      const data = await exportAccount(deps, principalOf(request), requestContext(request));
+      const data = await exportAccount(deps, principalOf(request), requestContext(request, reply));
       reply.header('cache-control', 'no-store').header('content-disposition', 'attachment; filename="account.json"');
       return toExportResponse(data);
     },
@@ -130,7 +132,7 @@ function registerEmailChange(app: ApiInstance, deps: Deps, { guard, limit }: Rou
       }),
     },
     async (request, reply) => {
-      const sent = await requestEmailChange(deps, principalOf(request), request.body, requestContext(request));
+      const sent = await requestEmailChange(deps, principalOf(request), request.body, requestContext(request, reply));
       return reply
         .status(202)
         .header('cache-control', 'no-store')
@@ -156,7 +158,7 @@ function registerEmailChange(app: ApiInstance, deps: Deps, { guard, limit }: Rou
     },
     async (request, reply) => {
       const token = request.body.verification_token;
-      const account = await changeEmail(deps, principalOf(request), token, requestContext(request));
+      const account = await changeEmail(deps, principalOf(request), token, requestContext(request, reply));
       reply.header('cache-control', 'no-store');
       return toUserResponse(account);
     },

@@ -29,7 +29,12 @@ const localeSchema = nullableText({
   description: 'A language tag (BCP 47) for mail, such as `en` or `pt-BR`.',
 });
 
-const metadataSchema = Type.Record(Type.String(), Type.Unknown(), {
+// Not Type.Record, whose pattern for names does not match one with a line break: such members would be stored
+// and then left out of every answer.
+const jsonObject = (options: { description?: string }) =>
+  Type.Unsafe<Record<string, unknown>>({ type: 'object', additionalProperties: true, ...options });
+
+const metadataSchema = jsonObject({
   description:
     'Any JSON object of the application, at most 8 KiB as JSON. The user can write it: never decide about access by it.',
 });
@@ -62,7 +67,7 @@ export const userSchema = Type.Object(
     email: Type.String({ maxLength: emailMaxLength, description: 'The proved address in its canonical spelling.' }),
     name: nullable(Type.String()),
     locale: nullable(Type.String()),
-    metadata: Type.Record(Type.String(), Type.Unknown()),
+    metadata: jsonObject({}),
     status: Type.Union([Type.Literal('active'), Type.Literal('disabled'), Type.Literal('invited')], {
       description: '`invited` has not proved the address yet; `disabled` cannot log in.',
     }),
@@ -133,7 +138,7 @@ export const exportSchema = Type.Object(
           occurred_at: time('When it happened.'),
           client_address: nullable(Type.String()),
           user_agent: nullable(Type.String()),
-          details: Type.Record(Type.String(), Type.Unknown()),
+          details: jsonObject({}),
         },
         { additionalProperties: false },
       ),

@@ -65,7 +65,8 @@ export async function takePendingEmailChange(db: Db, userId: string, email: stri
   return result.numDeletedRows === 1n;
 }
 
-/** Sets a user's address. Fails with a unique violation when another account has it. */
-export async function updateEmail(db: Db, userId: string, email: string, nowMs: number): Promise<void> {
-  await db.updateTable('users').set({ email, updated_at: nowMs }).where('id', '=', userId).execute();
+/** Sets a user's address. Returns false when the user is gone. Fails with a unique violation when another account has it. */
+export async function updateEmail(db: Db, userId: string, email: string, nowMs: number): Promise<boolean> {
+  const query = db.updateTable('users').set({ email, updated_at: nowMs }).where('id', '=', userId);
+  return (await query.executeTakeFirst()).numUpdatedRows === 1n;
 }

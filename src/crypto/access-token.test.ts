@@ -229,11 +229,22 @@ describe('verifying access tokens', () => {
     }
   });
 
-  test('a genuine token longer than 8,192 characters is refused unread', async () => {
+  test('a token longer than 8,192 characters is neither made nor read', async () => {
     const { tokens, state } = await startTokens();
-    const token = await tokens.sign({ ...newSubject(), permissions: ['x'.repeat(7_000)] });
-    assert.ok(token.length > 8_192);
-    assert.equal(await tokens.verify(token), undefined);
+    await assert.rejects(tokens.sign({ ...newSubject(), permissions: ['x'.repeat(7_000)] }), /do not fit/);
+    const long = `${(await tokens.sign(newSubject())).replace('.', `.${'A'.repeat(8_192)}`)}`;
+    assert.equal(await tokens.verify(long), undefined);
     assert.equal(state.lookUps, 0);
+  });
+
+  test('a signature has one spelling: unused bits and padding are refused', async () => {
+    const { tokens } = await startTokens();
+    const token = await tokens.sign(newSubject());
+    const last = token.at(-1) ?? '';
+    const neighbour = { A: 'B', Q: 'R', g: 'h', w: 'x' }[last] ?? '';
+    for (const other of [token.slice(0, -1) + neighbour, `${token}==`, `${token}=`]) {
+      assert.equal(await tokens.verify(other), undefined);
+    }
+    assert.notEqual(await tokens.verify(token), undefined);
   });
 });

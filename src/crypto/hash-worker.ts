@@ -1,23 +1,19 @@
 import { setPriority } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
 import { hashSync as argon2HashSync, verifySync as argon2VerifySync } from '@node-rs/argon2';
 import { hashSync as bcryptHashSync, verifySync as bcryptVerifySync } from '@node-rs/bcrypt';
 import { isForeignHash, verifyForeignHash } from './foreign-hash.ts';
-
-/** How new hashes are made: bcrypt at a cost, or argon2id with the parameters of OWASP's cheat sheet. */
-export type HashScheme = { name: 'bcrypt'; cost: number } | { name: 'argon2id' };
+import { argon2Parameters, type HashScheme } from './hash-scheme.ts';
 
 /** One unit of work for the pool. The input is the keyed pre-hash, or a plain password for a hash from elsewhere. */
 export type HashTask =
   | { kind: 'hash'; scheme: HashScheme; input: string }
   | { kind: 'verify'; encoded: string; input: string };
 
-/** OWASP Password Storage Cheat Sheet: argon2id with 19 MiB, two passes, one lane. */
-export const argon2Parameters = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
-
 // On Linux this lowers the calling thread alone, so that a login storm leaves the processor to the
 // event loop first. Elsewhere it may be refused or mean the whole process; hashing works either way.
 const workerNiceness = 10;
-if (process.platform === 'linux') {
+if (process.platform === 'linux' && !isMainThread) {
   try {
     setPriority(0, workerNiceness);
   } catch {

@@ -4,8 +4,9 @@ import { dictionary } from '@zxcvbn-ts/language-common';
 export const passwordMaxLength = 256;
 
 const commonPasswords: ReadonlySet<string> = new Set(dictionary['passwords-common'] as readonly string[]);
-// Letters and digits that must remain of a password after the address is taken out: more than a year or "123".
-const minRemainder = 6;
+// What must remain of a password after the address is taken out: some letters, or more digits than a year has.
+const minRemainingLetters = 4;
+const minRemainingDigits = 6;
 const minAddressPart = 3;
 
 /**
@@ -34,6 +35,7 @@ function isBuiltFrom(password: string, email: string): boolean {
     .filter((part) => part.length >= minAddressPart)
     .sort((a, b) => b.length - a.length);
   const remainder = parts.reduce((rest, part) => rest.replaceAll(part, ''), password);
-  const substance = remainder.replace(/[^\p{L}\p{N}]/gu, '');
-  return remainder !== password && substance.length < minRemainder;
+  const letters = remainder.match(/\p{L}/gu)?.length ?? 0;
+  const digits = remainder.match(/\p{N}/gu)?.length ?? 0;
+  return remainder !== password && letters < minRemainingLetters && digits < minRemainingDigits;
 }

@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { isForeignHash } from './foreign-hash.ts';
 import { createHashPool, type HashPool } from './hash-pool.ts';
-import { argon2Parameters, type HashScheme } from './hash-worker.ts';
+import { argon2Parameters, type HashScheme } from './hash-scheme.ts';
 import type { Keyring, SecretRoot } from './secrets.ts';
 
 /** What a check of a password found. */
@@ -9,6 +9,8 @@ type PasswordCheck = {
   matches: boolean;
   /** True when the stored hash is not what `hash` makes today and should be replaced while the password is known. */
   outdated: boolean;
+  /** True when the stored hash was made under a secret that is not configured, or has no known format. */
+  unreadable: boolean;
 };
 
 /** Hashes and checks passwords in worker threads, never on the event loop. */
@@ -43,11 +45,13 @@ export function createPasswordHasher(options: HasherOptions): PasswordHasher {
     },
 
     async verify(password, stored, signal) {
-      const encoded = stored === null ? await dummyHash() : stored;
-      const { root, hash } = parseStoredHash(options.keyring, encoded);
+      const own = stored === null ? undefined : parseStoredHash(options.keyring, stored);
+      // What cannot be checked costs what a check costs: otherwise its time would tell the account apart.
+      const { root, hash } = own ?? requireParsed(options.keyring, await dummyHash());
       const input = root === undefined ? password : preHash(root, password);
       const matches = (await pool.run({ kind: 'verify', encoded: hash, input }, signal)) === true;
-      return { matches: matches && stored !== null, outdated: !isCurrent(options, root, hash) };
+      if (own === undefined) return { matches: false, outdated: false, unreadable: stored !== null };
+      return { matches, outdated: !isCurrent(options, root, hash), unreadable: false };
     },
 
     waiting: pool.waiting,
@@ -63,19 +67,23 @@ function preHash(root: SecretRoot, password: string): string {
   return createHmac('sha384', root.key('password-pepper')).update(password.normalize('NFKC')).digest('base64');
 }
 
-function parseStoredHash(keyring: Keyring, stored: string): { root: SecretRoot | undefined; hash: string } {
+type ParsedHash = { root: SecretRoot | undefined; hash: string };
+
+/** Takes a stored hash apart, or returns undefined when its secret is not configured or its format not known. */
+function parseStoredHash(keyring: Keyring, stored: string): ParsedHash | undefined {
   const own = ownHashPattern.exec(stored);
-  if (own?.[2] !== undefined) {
-    const root = keyring.all.find((candidate) => candidate.fingerprint === own[1]);
-    if (root === undefined) throw new Error(`a password was hashed under secret ${own[1]}, which is not configured`);
-    return { root, hash: requireKnownFormat(own[2]) };
-  }
-  return { root: undefined, hash: requireKnownFormat(stored) };
+  const hash = own?.[2] ?? stored;
+  const isKnownFormat = bcryptPattern.test(hash) || argon2idPattern.test(hash) || isForeignHash(hash);
+  if (!isKnownFormat) return undefined;
+  if (own === null) return { root: undefined, hash };
+  const root = keyring.all.find((candidate) => candidate.fingerprint === own[1]);
+  return root === undefined ? undefined : { root, hash };
 }
 
-function requireKnownFormat(hash: string): string {
-  if (bcryptPattern.test(hash) || argon2idPattern.test(hash) || isForeignHash(hash)) return hash;
-  throw new Error('a stored password hash has an unknown format');
+function requireParsed(keyring: Keyring, stored: string): ParsedHash {
+  const parsed = parseStoredHash(keyring, stored);
+  if (parsed === undefined) throw new Error('a hash that was just made cannot be read');
+  return parsed;
 }
 
 function isCurrent(options: HasherOptions, root: SecretRoot | undefined, hash: string): boolean {

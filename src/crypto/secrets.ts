@@ -86,6 +86,11 @@ export function seal(keyring: Keyring, plaintext: string, context: string): stri
   return `${sealVersion}.${root.fingerprint}.${sealed.toString('base64url')}`;
 }
 
+/** Returns the fingerprint of the secret that a value was sealed under. */
+export function sealedUnder(sealed: string): string | undefined {
+  return sealed.split('.')[1];
+}
+
 /** Opens what `seal` made, with the secret that it names. Throws when that secret is gone or a bit was changed. */
 export function unseal(keyring: Keyring, sealed: string, context: string): string {
   const [version, fingerprint, payload, ...rest] = sealed.split('.');

@@ -1,6 +1,6 @@
 import { type CryptoKey, exportJWK, generateKeyPair, importJWK, type JWK } from 'jose';
 import { newId } from './ids.ts';
-import { type Keyring, seal, unseal } from './secrets.ts';
+import { type Keyring, seal, sealedUnder, unseal } from './secrets.ts';
 
 /** The one signature algorithm: ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4). */
 export const signingAlgorithm = 'ES256';
@@ -26,6 +26,22 @@ export async function generateSigningKey(keyring: Keyring): Promise<StoredSignin
 export async function openPrivateKey(keyring: Keyring, key: StoredSigningKey): Promise<CryptoKey> {
   const jwk = JSON.parse(unseal(keyring, key.sealedPrivateJwk, sealContext(key.kid))) as JWK;
   return asCryptoKey(await importJWK(jwk, signingAlgorithm, { extractable: false }));
+}
+
+/** Says whether the secret that the private part is sealed under is configured. */
+export function canOpen(keyring: Keyring, key: StoredSigningKey): boolean {
+  const fingerprint = sealedUnder(key.sealedPrivateJwk);
+  return keyring.all.some((root) => root.fingerprint === fingerprint);
+}
+
+/** Says whether the private part is sealed under the newest secret. */
+export function isSealedUnderCurrent(keyring: Keyring, key: StoredSigningKey): boolean {
+  return sealedUnder(key.sealedPrivateJwk) === keyring.current.fingerprint;
+}
+
+/** Seals the private part anew under the newest secret, so that the older one can be taken away. */
+export function resealSigningKey(keyring: Keyring, key: StoredSigningKey): string {
+  return seal(keyring, unseal(keyring, key.sealedPrivateJwk, sealContext(key.kid)), sealContext(key.kid));
 }
 
 /** Imports the public part of a stored key for verifying. */

@@ -1,4 +1,3 @@
-// biome-ignore-all lint/style/noRestrictedImports: the queries whose plans are checked here are those of every feature.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { globSync } from 'node:fs';
@@ -319,7 +318,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
       sessions.listLiveSessions(db, userId, { limit: 50, after: { atMs: nowMs, id: newId() } }, nowMs),
     ],
     'sessions.updateAuthenticatedAt': () => [sessions.updateAuthenticatedAt(db, sessionId, userId, nowMs)],
-    'sessions.deleteSessionsOverCap': () => [sessions.deleteSessionsOverCap(db, userId, 20)],
+    'sessions.deleteSessionsOverCap': () => [sessions.deleteSessionsOverCap(db, userId, { newestId: sessionId, cap: 20 })],
     'sessions.deleteSessionsOfUser': () => [
       sessions.deleteSessionsOfUser(db, userId, newId()),
       sessions.deleteSessionsOfUser(db, userId),
@@ -349,6 +348,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'mail.deleteOutboxRow': () => [mail.deleteOutboxRow(db, waiting.id)],
     'audit.insertAuditEvent': () => [audit.insertAuditEvent(db, event)],
     'audit.anonymizeAuditEvents': () => [audit.anonymizeAuditEvents(db, userId)],
+    'keys.updateSealedKey': () => [keys.updateSealedKey(db, newId(), { from: 'a', to: 'b' })],
     'keys.insertSigningKey': () => [keys.insertSigningKey(db, signingKey, nowMs)],
     'keys.listSigningKeys': () => [keys.listSigningKeys(db)],
     'keys.rememberSecretFingerprint': () => [keys.rememberSecretFingerprint(db, 'fingerprint', nowMs)],

@@ -35,3 +35,10 @@ export function isUniqueViolation(error: unknown): boolean {
   const { code, errcode } = error as Error & { code?: unknown; errcode?: unknown };
   return code === '23505' || (typeof errcode === 'number' && sqliteUniqueErrors.has(errcode));
 }
+
+/** Says whether an error is the violation of a foreign key: what a row refers to was removed meanwhile. */
+export function isForeignKeyViolation(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code, errcode } = error as Error & { code?: unknown; errcode?: unknown };
+  return code === '23503' || errcode === 787;
+}

@@ -1,7 +1,15 @@
 import type { CryptoKey } from 'jose';
 import type { SigningKeys } from '../crypto/access-token.ts';
 import type { Keyring } from '../crypto/secrets.ts';
-import { generateSigningKey, importPublicKey, openPrivateKey, type PublicJwk } from '../crypto/signing-key.ts';
+import {
+  canOpen,
+  generateSigningKey,
+  importPublicKey,
+  isSealedUnderCurrent,
+  openPrivateKey,
+  type PublicJwk,
+  resealSigningKey,
+} from '../crypto/signing-key.ts';
 import { isUniqueViolation } from '../db/failures.ts';
 import type { Db } from '../db/schema.ts';
 import {
@@ -10,6 +18,7 @@ import {
   listSigningKeys,
   rememberSecretFingerprint,
   type SigningKeyRecord,
+  updateSealedKey,
 } from './store.ts';
 
 /** The signing keys in memory: JWKS and verification go on when the database is away. */
@@ -44,6 +53,8 @@ export async function loadSigningKeys(db: Db, keyring: Keyring, nowMs: number): 
   await ensureKey(db, keyring, 'active', nowMs);
   await ensureKey(db, keyring, 'next', nowMs);
   const records = await listSigningKeys(db);
+  requireReadable(keyring, records);
+  await resealUnderCurrent(db, keyring, records);
   const active = records.find((record) => record.state === 'active');
   if (active === undefined) throw new Error('there is no active signing key');
   const signer = { kid: active.kid, privateKey: await openPrivateKey(keyring, active) };
@@ -60,6 +71,22 @@ async function ensureKey(db: Db, keyring: Keyring, state: 'active' | 'next', now
   } catch (error) {
     // Another instance that starts at the same time was first; its key is as good.
     if (!isUniqueViolation(error)) throw error;
+  }
+}
+
+function requireReadable(keyring: Keyring, records: readonly SigningKeyRecord[]): void {
+  if (records.every((record) => canOpen(keyring, record))) return;
+  throw new WrongSecretError(
+    'The signing keys are sealed under a value of SECRET_KEY that is not given: it was rotated and then taken back. ' +
+      'Start once with both: append the newer value to SECRET_KEY after a comma.',
+  );
+}
+
+/** After a rotation of SECRET_KEY the boot seals every key anew, so that the old value can be taken away next. */
+async function resealUnderCurrent(db: Db, keyring: Keyring, records: readonly SigningKeyRecord[]): Promise<void> {
+  for (const record of records.filter((key) => !isSealedUnderCurrent(keyring, key))) {
+    const sealed = { from: record.sealedPrivateJwk, to: resealSigningKey(keyring, record) };
+    await updateSealedKey(db, record.kid, sealed);
   }
 }
 

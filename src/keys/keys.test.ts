@@ -115,11 +115,25 @@ for (const backend of backends) {
         assert.deepEqual(fingerprints.map(({ fingerprint }) => fingerprint).sort(), expected.sort());
       }));
 
-    test('the old secret alone still starts after the new one was tried', () =>
+    test('after one start with both secrets the old one can be taken away, and the keys stay', () =>
       onDatabase(backend, async (db) => {
         const [older, newer] = [newSecret(), newSecret()];
         const first = await start(db, createKeyring([older]));
         await start(db, createKeyring([newer, older]));
+        assert.equal((await start(db, createKeyring([newer]))).active().kid, first.active().kid);
+      }));
+
+    test('a rotation is taken back by putting the old secret first again, and alone it says so', () =>
+      onDatabase(backend, async (db) => {
+        const [older, newer] = [newSecret(), newSecret()];
+        const first = await start(db, createKeyring([older]));
+        await start(db, createKeyring([newer, older]));
+        await assert.rejects(start(db, createKeyring([older])), (error) => {
+          assert.ok(error instanceof WrongSecretError);
+          assert.match(error.message, /append the newer value to SECRET_KEY after a comma/);
+          return true;
+        });
+        assert.equal((await start(db, createKeyring([older, newer]))).active().kid, first.active().kid);
         assert.equal((await start(db, createKeyring([older]))).active().kid, first.active().kid);
       }));
 

@@ -31,6 +31,16 @@ export async function insertSigningKey(db: Db, key: SigningKeyRecord, nowMs: num
     .execute();
 }
 
+/** Replaces the sealed private part of a key with the same one sealed anew. */
+export async function updateSealedKey(db: Db, kid: string, sealed: { from: string; to: string }): Promise<void> {
+  await db
+    .updateTable('signing_keys')
+    .set({ sealed_private_jwk: sealed.to })
+    .where('kid', '=', kid)
+    .where('sealed_private_jwk', '=', sealed.from)
+    .execute();
+}
+
 /** Lists the fingerprints of the secrets that this database has worked with. */
 export async function listSecretFingerprints(db: Db): Promise<string[]> {
   const rows = await db.selectFrom('secret_fingerprints').select('fingerprint').execute();

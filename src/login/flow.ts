@@ -24,6 +24,7 @@ export async function logIn(
   const email = readEmailAddress(input.email);
   const candidate = await findCandidate(deps.db, email);
   const check = await deps.passwords.verify(input.password, candidate?.password_hash ?? null, context.signal);
+  if (check.unreadable) warnOfUnreadableHash(deps, candidate?.id);
   if (candidate === undefined || !check.matches || candidate.status !== 'active') {
     return refuse(deps, candidate, context);
   }
@@ -55,17 +56,18 @@ async function completeLogin(
   context: RequestContext,
 ): Promise<LoginResult> {
   const nowMs = deps.clock.now();
-  const sessionId = await inTransaction(deps.db, async (tx) => {
+  const { session, account } = await inTransaction(deps.db, async (tx) => {
     if (!(await recordLogin(tx, candidate, nowMs))) {
       throw new AppError(method === 'password' ? 'invalid_credentials' : 'invalid_verification_token');
     }
     const details = { method };
     await recordEvent(tx, { type: 'login.succeeded', userId: candidate.id, details }, context, nowMs);
     await noticeDevice(deps, tx, candidate, context);
-    return openSession(deps, tx, candidate.id, context);
+    const opened = await openSession(deps, tx, candidate.id, context);
+    return { session: opened, account: await getAccount(tx, candidate.id) };
   });
   deps.outbox.wake();
-  return { tokens: await issueTokens(deps, sessionId), account: await getAccount(deps.db, candidate.id) };
+  return { tokens: await issueTokens(deps, session), account };
 }
 
 async function refuse(deps: Deps, candidate: LoginCandidate | undefined, context: RequestContext): Promise<never> {
@@ -83,4 +85,12 @@ async function rehash(deps: Deps, userId: string, oldHash: string, password: str
   } catch (error) {
     deps.log.warn({ err: error, user_id: userId }, 'an outdated password hash was left for the next login');
   }
+}
+
+/** The owner cannot log in with the password until it is reset or the secret is given back; operators must know. */
+function warnOfUnreadableHash(deps: Deps, userId: string | undefined): void {
+  deps.log.warn(
+    { user_id: userId },
+    'a stored password hash cannot be read: its secret is not configured, or it is damaged',
+  );
 }

@@ -28,7 +28,7 @@ export function registerLogin(app: ApiInstance, deps: Deps, { guard, limit }: Ro
       }),
     },
     async (request, reply) => {
-      const { tokens, account } = await logIn(deps, request.body, requestContext(request));
+      const { tokens, account } = await logIn(deps, request.body, requestContext(request, reply));
       reply.header('cache-control', 'no-store');
       return { ...toTokenResponse(tokens), user: toUserResponse(account) };
     },
@@ -50,7 +50,7 @@ export function registerLogin(app: ApiInstance, deps: Deps, { guard, limit }: Ro
     },
     async (request, reply) => {
       const input = { verificationToken: request.body.verification_token };
-      const { tokens, account } = await logInWithCode(deps, input, requestContext(request));
+      const { tokens, account } = await logInWithCode(deps, input, requestContext(request, reply));
       reply.header('cache-control', 'no-store');
       return { ...toTokenResponse(tokens), user: toUserResponse(account) };
     },
@@ -75,7 +75,7 @@ export function registerLogin(app: ApiInstance, deps: Deps, { guard, limit }: Ro
     async (request, reply) => {
       const { password, verification_token = '' } = request.body;
       const proof = password === undefined ? { verificationToken: verification_token } : { password };
-      await reauthenticate(deps, principalOf(request), proof, requestContext(request));
+      await reauthenticate(deps, principalOf(request), proof, requestContext(request, reply));
       return reply.status(204).send(null);
     },
   );

@@ -27,7 +27,7 @@ export function registerPassword(app: ApiInstance, deps: Deps, { guard, limit }:
     async (request, reply) => {
       const { current_password, new_password } = request.body;
       const input = { currentPassword: current_password, newPassword: new_password };
-      await changePassword(deps, principalOf(request), input, requestContext(request));
+      await changePassword(deps, principalOf(request), input, requestContext(request, reply));
       return reply.status(204).send(null);
     },
   );
@@ -50,7 +50,7 @@ export function registerPassword(app: ApiInstance, deps: Deps, { guard, limit }:
     async (request, reply) => {
       const { verification_token, new_password } = request.body;
       const input = { verificationToken: verification_token, newPassword: new_password };
-      await resetPassword(deps, input, requestContext(request));
+      await resetPassword(deps, input, requestContext(request, reply));
       return reply.status(204).send(null);
     },
   );

@@ -31,10 +31,10 @@ export async function register(
   requireAcceptablePassword(deps, password, proof.email, '/password');
   const passwordHash = await deps.passwords.hash(password, context.signal);
 
-  const { userId, sessionId } = await useVerificationToken(deps, verificationToken, 'registration', ({ email }) =>
+  const { session, account } = await useVerificationToken(deps, verificationToken, 'registration', ({ email }) =>
     createAccount(deps, { email, passwordHash, columns }, context),
   );
-  return { tokens: await issueTokens(deps, sessionId), account: await getAccount(deps.db, userId) };
+  return { tokens: await issueTokens(deps, session), account };
 }
 
 type NewAccount = { email: string; passwordHash: string; columns: ReturnType<typeof profileColumns> };
@@ -58,9 +58,9 @@ async function createAccount(deps: Deps, { email, passwordHash, columns }: NewAc
       });
       await insertUserRole(tx, userId, firstRole);
       await rememberFirstDevice(deps, tx, userId, context);
-      const sessionId = await openSession(deps, tx, userId, context);
+      const session = await openSession(deps, tx, userId, context);
       await recordEvent(tx, { type: 'user.registered', userId }, context, nowMs);
-      return { userId, sessionId };
+      return { session, account: await getAccount(tx, userId) };
     });
   } catch (error) {
     // The unique index decides a race for the address; whoever holds this token owns it and may know.

@@ -28,7 +28,7 @@ export function registerRegistration(app: ApiInstance, deps: Deps, { limit }: Ro
     async (request, reply) => {
       const { verification_token, password, ...profile } = request.body;
       const registration = { verificationToken: verification_token, password, profile };
-      const { tokens, account } = await register(deps, registration, requestContext(request));
+      const { tokens, account } = await register(deps, registration, requestContext(request, reply));
       return reply
         .status(201)
         .header('cache-control', 'no-store')

@@ -53,8 +53,16 @@ export type IssuedTokens = {
 /** How recent an authentication must be for what could take an account away from its owner. */
 const recentAuthenticationSeconds = 300;
 
-/** Opens a session for a user who has just proved who they are. Pass the transaction of the login. */
-export async function openSession(deps: Deps, tx: Db, userId: string, context: RequestContext): Promise<string> {
+/**
+ * Opens a session for a user who has just proved who they are. Pass the transaction of the login: what the
+ * tokens are made from is read in it, so that nothing that follows the commit can fail the login.
+ */
+export async function openSession(
+  deps: Deps,
+  tx: Db,
+  userId: string,
+  context: RequestContext,
+): Promise<SessionWithUser> {
   const { SESSION_IDLE_TTL_SECONDS, SESSION_MAX_TTL_SECONDS, SESSIONS_PER_USER_MAX } = deps.config.environment;
   const nowMs = deps.clock.now();
   const id = newId();
@@ -72,16 +80,10 @@ export async function openSession(deps: Deps, tx: Db, userId: string, context: R
     user_agent: context.userAgent,
     device_label: readDevice(context.userAgent).label,
   });
-  await deleteSessionsOverCap(tx, userId, SESSIONS_PER_USER_MAX);
-  return id;
-}
-
-/** Issues the first tokens of a session that was just opened and committed. */
-export async function issueTokens(deps: Deps, sessionId: string): Promise<IssuedTokens> {
-  const found = await findSessionWithUser(deps.db, sessionId);
-  // Ended in the instant since it was opened: by deletion, or by the cap.
-  if (found === undefined) throw new AppError('invalid_credentials');
-  return tokensFor(deps, found);
+  await deleteSessionsOverCap(tx, userId, { newestId: id, cap: SESSIONS_PER_USER_MAX });
+  const opened = await findSessionWithUser(tx, id);
+  if (opened === undefined) throw new Error('a session that was just opened is not there');
+  return opened;
 }
 
 /** Ends the session of a refresh token of any generation. What is not genuine is ignored. */
@@ -181,8 +183,8 @@ function isExpired(session: SessionRow, nowMs: number): boolean {
   return session.idle_expires_at <= nowMs || session.expires_at <= nowMs;
 }
 
-/** Makes the tokens of a session as it is now; the same generation gives the same refresh token. */
-export async function tokensFor(
+/** Makes the tokens of a session as it was read; the same generation gives the same refresh token. */
+export async function issueTokens(
   deps: Deps,
   { session, user, roles, permissions }: SessionWithUser,
 ): Promise<IssuedTokens> {

@@ -5,7 +5,7 @@ import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
 import { noticeTtlMs } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
-import { findLiveSession, type IssuedTokens, tokensFor } from './flow.ts';
+import { findLiveSession, type IssuedTokens, issueTokens } from './flow.ts';
 import { advanceGeneration, deleteSession, type SessionWithUser } from './store.ts';
 
 /** Exchanges a refresh token for its successor and a new access token. */
@@ -18,7 +18,7 @@ export async function refreshSession(deps: Deps, refreshToken: string, context: 
     throw new AppError('invalid_refresh_token');
   }
   const rotated = await rotate(deps, found, parsed.generation);
-  if (rotated !== undefined) return tokensFor(deps, rotated);
+  if (rotated !== undefined) return issueTokens(deps, rotated);
   return repeatOrEnd(deps, parsed.sessionId, parsed.generation, context);
 }
 
@@ -50,7 +50,7 @@ async function repeatOrEnd(
   const { session } = found;
   const graceMs = deps.config.environment.REFRESH_REUSE_GRACE_SECONDS * 1000;
   const wasJustReplaced = session.generation === generation + 1;
-  if (wasJustReplaced && deps.clock.now() < session.rotated_at + graceMs) return tokensFor(deps, found);
+  if (wasJustReplaced && deps.clock.now() < session.rotated_at + graceMs) return issueTokens(deps, found);
   // A generation that is not reached yet can only come from a database put back to an older state.
   if (generation >= session.generation) throw new AppError('invalid_refresh_token');
   await endForReuse(deps, found, context);

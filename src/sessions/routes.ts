@@ -42,7 +42,7 @@ function registerTokens(app: ApiInstance, deps: Deps, { limit }: RouteTools): vo
       }),
     },
     async (request, reply) => {
-      const tokens = await refreshSession(deps, request.body.refresh_token, requestContext(request));
+      const tokens = await refreshSession(deps, request.body.refresh_token, requestContext(request, reply));
       reply.header('cache-control', 'no-store');
       return toTokenResponse(tokens);
     },
@@ -67,7 +67,7 @@ function registerTokens(app: ApiInstance, deps: Deps, { limit }: RouteTools): vo
       },
     },
     async (request, reply) => {
-      const context = requestContext(request);
+      const context = requestContext(request, reply);
       // The body may be left out, which the type of its schema cannot say.
       const body: typeof request.body | null = request.body ?? null;
       if (body === null) {
@@ -122,7 +122,7 @@ function registerOwnSessions(app: ApiInstance, deps: Deps, { guard }: RouteTools
       }),
     },
     async (request, reply) => {
-      await endOtherSessions(deps, principalOf(request), requestContext(request));
+      await endOtherSessions(deps, principalOf(request), requestContext(request, reply));
       return reply.status(204).send(null);
     },
   );
@@ -143,7 +143,7 @@ function registerOwnSessions(app: ApiInstance, deps: Deps, { guard }: RouteTools
       }),
     },
     async (request, reply) => {
-      await endOwnSession(deps, principalOf(request), request.params.id, requestContext(request));
+      await endOwnSession(deps, principalOf(request), request.params.id, requestContext(request, reply));
       return reply.status(204).send(null);
     },
   );

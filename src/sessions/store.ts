@@ -78,8 +78,15 @@ export async function deleteSessionsOfUser(db: Db, userId: string, keepSessionId
 // A user far above the cap, after it was lowered, is brought down by this many at each login.
 const excessBatch = 1_000;
 
-/** Ends the oldest sessions of a user that are over the cap. */
-export async function deleteSessionsOverCap(db: Db, userId: string, cap: number): Promise<void> {
+/**
+ * Ends the oldest sessions of a user that are over the cap, counting the one that was just opened but never
+ * ending it: clocks of several instances may disagree about which is the oldest.
+ */
+export async function deleteSessionsOverCap(
+  db: Db,
+  userId: string,
+  { newestId, cap }: { newestId: string; cap: number },
+): Promise<void> {
   await db
     .deleteFrom('sessions')
     .where('id', 'in', (eb) =>
@@ -87,10 +94,11 @@ export async function deleteSessionsOverCap(db: Db, userId: string, cap: number)
         .selectFrom('sessions')
         .select('id')
         .where('user_id', '=', userId)
+        .where('id', '!=', newestId)
         .orderBy('created_at', 'desc')
         .orderBy('id', 'desc')
         .limit(excessBatch)
-        .offset(cap),
+        .offset(cap - 1),
     )
     .execute();
 }

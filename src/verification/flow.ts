@@ -2,6 +2,7 @@ import { recordEvent } from '../audit/flow.ts';
 import { generateCode, normalizeCode } from '../crypto/one-time-code.ts';
 import { hmacSha256, randomToken, sha256 } from '../crypto/secrets.ts';
 import { inTransaction } from '../db/database.ts';
+import { isForeignKeyViolation } from '../db/failures.ts';
 import type { Db } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
 import { canonicalEmailAddress } from '../email-address.ts';
@@ -27,6 +28,9 @@ export type Proof = {
   /** Who asked for the code, where that was a user who was logged in. */
   userId: string | null;
 };
+
+/** A proof as it is kept: with its end, so that giving it back does not prolong it. */
+type StoredProof = Proof & { expiresAtMs: number };
 
 /** A code on its way: what it is for, and what is mailed to the address. */
 type CodeRequest = {
@@ -66,8 +70,20 @@ export async function sendCode(
   const { purpose } = input;
   const email = readEmailAddress(input.email);
   const recipient = await findRecipient(deps.db, email);
-  const compose = (code: string) => chooseMessage(deps, purpose, recipient, code);
-  return issueCode(deps, { email, purpose, userId: null, recipient, compose }, context);
+  const requestFor = (owner: CodeRecipient | undefined): CodeRequest => ({
+    email,
+    purpose,
+    userId: null,
+    recipient: owner,
+    compose: (code) => chooseMessage(deps, purpose, owner, code),
+  });
+  try {
+    return await issueCode(deps, requestFor(recipient), context);
+  } catch (error) {
+    // The account was deleted while its code was on the way: the address has none now, and is treated so.
+    if (recipient === undefined || !isForeignKeyViolation(error)) throw error;
+    return issueCode(deps, requestFor(undefined), context);
+  }
 }
 
 /** Sends the code that proves a new address of a user who is logged in, or tells the address's owner of the attempt. */
@@ -95,11 +111,6 @@ async function issueCode(deps: Deps, request: CodeRequest, context: RequestConte
 
   await spendSendBudget(deps, email, async () => {
     const payload = JSON.stringify({ email, userId } satisfies Proof);
-    await deps.ephemeral.put(
-      codeKey(email, purpose),
-      { digest, payload, expiresAtMs, tries: codeTries },
-      deps.clock.now(),
-    );
     await inTransaction(deps.db, async (tx) => {
       await request.record?.(tx);
       await deps.outbox.enqueue(tx, {
@@ -111,6 +122,9 @@ async function issueCode(deps: Deps, request: CodeRequest, context: RequestConte
       });
       const event = { type: 'code.sent', userId: userId ?? recipient?.id ?? null, details: { purpose } } as const;
       await recordEvent(tx, event, context, deps.clock.now());
+      // Last, so that nothing that fails before it ends the code that was sent earlier.
+      const entry = { digest, payload, expiresAtMs, tries: codeTries };
+      await deps.ephemeral.put(codeKey(email, purpose), entry, deps.clock.now());
     });
   });
   deps.outbox.wake();
@@ -128,7 +142,7 @@ export async function verifyCode(
   const digests = deps.keyring.all.map((root) => codeDigest(root.key('code'), email, input.purpose, code));
   const payload = await deps.ephemeral.take(codeKey(email, input.purpose), digests, deps.clock.now());
   if (payload === undefined) throw new AppError('invalid_code');
-  return issueVerificationToken(deps, email, input.purpose, payload);
+  return issueVerificationToken(deps, input.purpose, JSON.parse(payload) as Proof);
 }
 
 /** Says what a verification token proves, without using it up. */
@@ -155,12 +169,12 @@ export async function useVerificationToken<T>(
   const key = tokenKey(parsed.handle, purpose);
   const payload = await deps.ephemeral.take(key, [parsed.digest], deps.clock.now());
   if (payload === undefined) throw new AppError('invalid_verification_token');
+  const proof = JSON.parse(payload) as StoredProof;
   try {
-    return await act(JSON.parse(payload) as Proof);
+    return await act(proof);
   } catch (error) {
     if (!(error instanceof AppError)) {
-      const expiresAtMs = deps.clock.now() + tokenTtlSeconds * 1000;
-      const entry = { digest: parsed.digest, payload, expiresAtMs };
+      const entry = { digest: parsed.digest, payload, expiresAtMs: proof.expiresAtMs };
       await deps.ephemeral.put(key, entry, deps.clock.now()).catch((lost: unknown) => {
         deps.log.warn({ err: lost }, 'a verification token could not be given back');
       });
@@ -182,15 +196,16 @@ export async function forgetAddress(deps: Deps, email: string): Promise<void> {
 
 async function issueVerificationToken(
   deps: Deps,
-  email: string,
   purpose: VerificationPurpose,
-  payload: string,
+  proof: Proof,
 ): Promise<VerificationToken> {
   const secret = randomToken();
+  const handle = handleOf(proof.email);
   const nowMs = deps.clock.now();
-  const entry = { digest: sha256(secret), payload, expiresAtMs: nowMs + tokenTtlSeconds * 1000 };
-  await deps.ephemeral.put(tokenKey(handleOf(email), purpose), entry, nowMs);
-  return { token: `${handleOf(email)}.${secret}`, expiresInSeconds: tokenTtlSeconds };
+  const expiresAtMs = nowMs + tokenTtlSeconds * 1000;
+  const payload = JSON.stringify({ ...proof, expiresAtMs } satisfies StoredProof);
+  await deps.ephemeral.put(tokenKey(handle, purpose), { digest: sha256(secret), payload, expiresAtMs }, nowMs);
+  return { token: `${handle}.${secret}`, expiresInSeconds: tokenTtlSeconds };
 }
 
 /** Runs `send` if the address may be mailed now; gives the use back when sending fails. */

@@ -29,7 +29,7 @@ export function registerVerification(app: ApiInstance, deps: Deps, { limit }: Ro
       }),
     },
     async (request, reply) => {
-      const sent = await sendCode(deps, request.body, requestContext(request));
+      const sent = await sendCode(deps, request.body, requestContext(request, reply));
       return reply
         .status(202)
         .header('cache-control', 'no-store')
