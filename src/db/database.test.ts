@@ -318,7 +318,9 @@ async function callEveryStore(db: Db): Promise<string[]> {
       sessions.listLiveSessions(db, userId, { limit: 50, after: { atMs: nowMs, id: newId() } }, nowMs),
     ],
     'sessions.updateAuthenticatedAt': () => [sessions.updateAuthenticatedAt(db, sessionId, userId, nowMs)],
-    'sessions.deleteSessionsOverCap': () => [sessions.deleteSessionsOverCap(db, userId, { newestId: sessionId, cap: 20 })],
+    'sessions.deleteSessionsOverCap': () => [
+      sessions.deleteSessionsOverCap(db, userId, { newestId: sessionId, cap: 20 }),
+    ],
     'sessions.deleteSessionsOfUser': () => [
       sessions.deleteSessionsOfUser(db, userId, newId()),
       sessions.deleteSessionsOfUser(db, userId),
