@@ -4,12 +4,13 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { type FastifyRequest, fastify, LogController } from 'fastify';
 import { registerAccount } from './account/routes.ts';
 import { userSchema } from './account/schemas.ts';
+import { servesMailbox } from './config.ts';
 import { newId } from './crypto/ids.ts';
 import type { Deps } from './deps.ts';
 import { AppError } from './errors.ts';
 import type { ApiInstance } from './http/api.ts';
 import { createBearerGuard } from './http/bearer-guard.ts';
-import { createClientErrorHandler, createExpectationHandler } from './http/connection-errors.ts';
+import { type ConnectionErrors, createConnectionErrors } from './http/connection-errors.ts';
 import { registerErrorPage } from './http/error-page.ts';
 import { requireOneHost, requirePlainUtf8 } from './http/headers.ts';
 import { registerHealth } from './http/health.ts';
@@ -38,7 +39,8 @@ const keepAliveTimeoutMs = 65_000;
 /** Builds the HTTP application: plugins, error handling, then every feature in order. */
 export async function buildApp(deps: Deps): Promise<ApiInstance> {
   const { PUBLIC_URL, DOCS } = deps.config.environment;
-  const app = createInstance(deps);
+  const connectionErrors = createConnectionErrors(PUBLIC_URL);
+  const app = createInstance(deps, connectionErrors);
   app.setErrorHandler((error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error));
   app.setNotFoundHandler((request, reply) => sendProblem(request, reply, PUBLIC_URL, new AppError('not_found')));
   app.setValidatorCompiler(compileValidator);
@@ -67,15 +69,16 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   registerKeys(app, deps);
   registerHealth(app, deps);
   registerErrorPage(app);
-  if (deps.mailbox !== undefined && deps.config.isDevelopment) registerMailbox(app, deps, deps.mailbox);
+  if (deps.mailbox !== undefined && servesMailbox(deps.config)) registerMailbox(app, deps, deps.mailbox);
   if (DOCS === 'on') await registerDocs(app);
   answerOtherMethods();
-  app.server.on('checkExpectation', createExpectationHandler(PUBLIC_URL));
+  app.server.prependListener('request', connectionErrors.watchRequest);
+  app.server.on('checkExpectation', connectionErrors.refuseExpectation);
   await app.ready();
   return app;
 }
 
-function createInstance({ config, log }: Deps): ApiInstance {
+function createInstance({ config, log }: Deps, { answerClientError }: ConnectionErrors): ApiInstance {
   const { PUBLIC_URL } = config.environment;
   return fastify({
     loggerInstance: log,
@@ -89,7 +92,7 @@ function createInstance({ config, log }: Deps): ApiInstance {
     logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
     routerOptions: { ignoreTrailingSlash: false, caseSensitive: true, maxParamLength: 128 },
     frameworkErrors: (error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error),
-    clientErrorHandler: createClientErrorHandler(PUBLIC_URL),
+    clientErrorHandler: answerClientError,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     // Refused by a hook of ours, with a problem document.

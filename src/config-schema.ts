@@ -11,12 +11,13 @@ export const environmentSchema = Type.Object({
   NODE_ENV: Type.Union([Type.Literal('development'), Type.Literal('production'), Type.Literal('test')], {
     default: 'development',
     description:
-      'In `production` a `SECRET_KEY`, `PUBLIC_URL`, `SMTP_URL` and `MAIL_FROM` are required, and the development mailbox is absent.',
+      'In `production` a `SECRET_KEY`, `PUBLIC_URL`, `SMTP_URL` and `MAIL_FROM` are required, and the development mailbox is absent. In `development` it is there without `SMTP_URL`, and for this machine alone: while the host of `PUBLIC_URL` is `localhost`, `127.0.0.1` or `[::1]`, and for requests whose `Host` is one of these.',
   }),
   HOST: Type.String({
     minLength: 1,
     maxLength: 255,
-    description: 'The address to listen on. Default: `localhost` in development and `0.0.0.0` in production.',
+    description:
+      'The address to listen on. Outside production anything but a loopback address lets whoever reaches the port read the development mailbox, with every code in it, and the start warns of it. Default: `localhost` in development and `0.0.0.0` in production.',
   }),
   PORT: Type.Integer({
     default: 8000,
@@ -141,7 +142,6 @@ export const environmentSchema = Type.Object({
   }),
   TRUST_PROXY: Type.String({
     default: '',
-    pattern: '^(?:[0-9a-fA-F:./]+(?:,[0-9a-fA-F:./]+)*)?$',
     maxLength: 4096,
     description:
       'Comma-separated addresses or CIDR ranges of the proxies whose `X-Forwarded-For` is believed. Empty: none, and the header is ignored.',

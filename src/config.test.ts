@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -154,7 +154,10 @@ describe('problems', () => {
   });
 
   const table: Record<string, { accepted: string[]; refused: string[] }> = {
-    PORT: { accepted: ['0', '1', '65535'], refused: ['-1', '65536', 'http', '80:80', '1_000'] },
+    PORT: {
+      accepted: ['0', '1', '65535'],
+      refused: ['-1', '65536', 'http', '80:80', '1_000', '0x22', '1e3', '12.5', ' 80'],
+    },
     PUBLIC_URL: {
       accepted: ['https://auth.example.com', 'http://localhost:8000', 'http://[::1]:8000', 'https://10.0.0.1'],
       refused: [
@@ -167,20 +170,27 @@ describe('problems', () => {
         'https://user@auth.example.com',
         'ftp://auth.example.com',
         'https://auth example.com',
+        'https://auth.example.com:99999',
         'javascript:alert(1)',
       ],
     },
     DATABASE_URL: {
-      accepted: ['sqlite:/srv/latchkey.db', 'sqlite::memory:', 'postgres://db/latchkey', 'postgresql://u:p@db:5432/x'],
-      refused: ['sqlite:', 'mysql://db/latchkey', '/srv/latchkey.db', 'postgres:latchkey'],
+      accepted: [
+        'sqlite:/srv/latchkey.db',
+        'sqlite::memory:',
+        'postgres://db/latchkey',
+        'postgresql://u:p@db:5432/x',
+        'postgres:///x',
+      ],
+      refused: ['sqlite:', 'mysql://db/latchkey', '/srv/latchkey.db', 'postgres:latchkey', 'postgres://db:99999/x'],
     },
     REDIS_URL: {
       accepted: ['redis://cache:6379', 'rediss://:password@cache:6380/1'],
-      refused: ['cache:6379', 'http://cache', 'redis://'],
+      refused: ['cache:6379', 'http://cache', 'redis://', 'redis:///1', 'redis://cache:0', 'redis://cache/main'],
     },
     SMTP_URL: {
       accepted: ['smtp://user:password@mail.example.com:587', 'smtps://mail.example.com'],
-      refused: ['mail.example.com', 'http://mail.example.com', 'smtp://'],
+      refused: ['mail.example.com', 'http://mail.example.com', 'smtp://', 'smtp://mail.example.com:port'],
     },
     MAIL_FROM: {
       accepted: ['no-reply@example.com', 'Example <no-reply@example.com>', 'Ärzte am Platz <a@example.com>'],
@@ -205,8 +215,29 @@ describe('problems', () => {
       ],
     },
     TRUST_PROXY: {
-      accepted: ['10.0.0.1', '10.0.0.0/8,192.168.1.1', '::1', 'fd00::/8', '::ffff:10.0.0.1'],
-      refused: ['true', '*', 'all', 'loopback', 'proxy.example.com', '10.0.0.1 10.0.0.2'],
+      accepted: ['10.0.0.1', '10.0.0.0/8, 192.168.1.1', '::1', 'fd00::/8', '::ffff:10.0.0.1', '10.0.0.0/32', '::/128'],
+      refused: [
+        'true',
+        '*',
+        'all',
+        'loopback',
+        'proxy.example.com',
+        '10.0.0.1 10.0.0.2',
+        '1',
+        '10.1',
+        '010.0.0.1',
+        '10.0.0.256',
+        '0x7f.0.0.1',
+        '10.0.0.0/33',
+        '10.0.0.0/0',
+        '10.0.0.0/',
+        '10.0.0.0/08',
+        '10.0.0.0/255.0.0.0',
+        '10.0.0.0/8/8',
+        'fd00::/129',
+        '::/0',
+        'fe80::1%eth0',
+      ],
     },
     BCRYPT_COST: { accepted: ['10', '16'], refused: ['3', '17', 'high'] },
     PASSWORD_MIN_LENGTH: { accepted: ['8', '15', '64'], refused: ['7', '65', '-8'] },
@@ -230,16 +261,39 @@ describe('problems', () => {
     });
   }
 
+  test('name every item of TRUST_PROXY that is no address', () => {
+    assert.deepEqual(problemsOf({ ...production, TRUST_PROXY: '10.0.0.1,1,::1,a' }), [
+      'TRUST_PROXY names "1", which is no IP address or CIDR range',
+      'TRUST_PROXY names "a", which is no IP address or CIDR range',
+    ]);
+  });
+
+  test('say what must be percent-encoded in a URL with a password', () => {
+    for (const password of ['hun/ter2', 'hun#ter2', 'hun?ter2', '2#hunter', 'hun%ter2']) {
+      const [problem = '', ...more] = problemsOf({ ...production, REDIS_URL: `redis://:${password}@cache` });
+      assert.match(problem, /^REDIS_URL .*percent-encoded/, password);
+      assert.deepEqual(more, []);
+      const encoded = encodeURIComponent(password);
+      assert.deepEqual(problemsOf({ ...production, REDIS_URL: `redis://:${encoded}@cache` }), []);
+    }
+  });
+
   test('never repeat the value of a variable that can hold a secret', () => {
     const names = ['SECRET_KEY', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL'];
     const wrongValues = ['hunter2', 'http://user:hunter2@host', `hunter2${'x'.repeat(5_000)}`, 'hunter2,hunter2'];
+    const schemes: Record<string, string> = { DATABASE_URL: 'postgres', REDIS_URL: 'redis', SMTP_URL: 'smtp' };
     for (const name of names) {
-      for (const value of wrongValues) {
+      const ownUrls = ['hunter2/x@host', 'hunter2#x@host', 'hunter2@host:99999', 'hunter2%@host', 'hunter2@host:0'];
+      const scheme = schemes[name];
+      const ownValues = scheme === undefined ? [] : ownUrls.map((rest) => `${scheme}://user:${rest}`);
+      for (const value of [...wrongValues, ...ownValues]) {
         const path = writeSecretFile(value);
         const { [name as 'SECRET_KEY']: _given, ...rest } = production;
         for (const raw of [
           { ...production, [name]: value },
           { ...rest, [`${name}_FILE`]: path },
+          // Whoever mistakes the one for the other.
+          { ...rest, [`${name}_FILE`]: value },
         ]) {
           const error = catchConfigError(raw);
           assert.ok(error, `${name}=${value.slice(0, 40)} is refused`);
@@ -309,6 +363,42 @@ describe('SECRET_KEY', () => {
     assert.equal(statSync(dataDir).mode & 0o777, 0o700);
     assert.deepEqual(loadConfig({ DATA_DIR: dataDir }), first);
     assert.notDeepEqual(loadConfig({ DATA_DIR: join(folder, 'other') }).secretKeys, first.secretKeys);
+  });
+
+  test('that was kept is held to the same strength, and the problem names the file', () => {
+    for (const [content, fault] of [
+      ['', 'is shorter than 32 bytes'],
+      ['short\n', 'is shorter than 32 bytes'],
+      ['a'.repeat(64), 'repeats too few characters to be random'],
+    ] as const) {
+      const dataDir = mkdtempSync(join(folder, 'weak-'));
+      const path = join(dataDir, 'secret.key');
+      writeFileSync(path, content);
+      const [problem = '', ...more] = problemsOf({ DATA_DIR: dataDir });
+      assert.ok(problem.startsWith(`the secret in ${path} ${fault};`), problem);
+      assert.deepEqual(more, []);
+      assert.equal(readFileSync(path, 'utf8'), content);
+    }
+  });
+
+  test('that is made leaves no other file behind', () => {
+    const dataDir = mkdtempSync(join(folder, 'tidy-'));
+    loadConfig({ DATA_DIR: dataDir });
+    assert.deepEqual(readdirSync(dataDir), ['secret.key']);
+  });
+
+  test('that cannot be kept is a problem of DATA_DIR', () => {
+    const path = writeSecretFile('a file where the folder should be');
+    assert.match(problemsOf({ DATA_DIR: path })[0] ?? '', /^DATA_DIR: .*secret\.key cannot be read or made: E/);
+  });
+
+  test('that is set to nothing, directly or by an empty file, is never replaced by one of our own', () => {
+    const { SECRET_KEY: _given, ...rest } = production;
+    for (const environment of [rest, {}]) {
+      assert.deepEqual(problemsOf({ ...environment, SECRET_KEY: ' , ' }), ['SECRET_KEY holds no value']);
+      const SECRET_KEY_FILE = writeSecretFile('\n');
+      assert.ok(problemsOf({ ...environment, SECRET_KEY_FILE }).includes('SECRET_KEY_FILE names an empty file'));
+    }
   });
 
   test('that is given makes no file, and neither does a configuration that is refused', () => {

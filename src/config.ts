@@ -1,6 +1,8 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { getSystemErrorMessage } from 'node:util';
 import { Value } from 'typebox/value';
 import { type Environment, environmentSchema, fileVariables } from './config-schema.ts';
 import { randomToken } from './crypto/secrets.ts';
@@ -16,7 +18,7 @@ export type Config = {
   trustedProxies: readonly string[];
 };
 
-type Property = { anyOf?: { const: string }[]; description?: string };
+type Property = { type?: string; anyOf?: { const: string }[]; description?: string };
 type RawEnvironment = Readonly<Record<string, string | undefined>>;
 
 /** Thrown at the start with everything that is wrong, so that it can be mended in one go. */
@@ -30,6 +32,7 @@ export class ConfigError extends Error {
   }
 }
 
+const properties = environmentSchema.properties as Record<string, Property>;
 const minSecretBytes = 32;
 const minDistinctCharacters = 10;
 const productionMinBcryptCost = 10;
@@ -42,9 +45,11 @@ export function loadConfig(raw: RawEnvironment): Config {
   const given = readVariables(raw, problems);
   const isProduction = given.NODE_ENV === 'production';
   if (isProduction) requireInProduction(given, problems);
-  const environment = Value.Convert(environmentSchema, withDefaults(given, isProduction)) as Environment;
+  const environment = readIntegers(withDefaults(given, isProduction)) as Environment;
   problems.push(...findSchemaProblems(environment), ...findContradictions(environment));
+  problems.push(...findUrlProblems(given), ...findProxyProblems(environment));
   const givenSecrets = splitList(given.SECRET_KEY ?? '');
+  if (given.SECRET_KEY !== undefined && givenSecrets.length === 0) problems.push('SECRET_KEY holds no value');
   problems.push(...findSecretProblems(givenSecrets));
   if (problems.length > 0) throw new ConfigError(problems);
   const [newest = readOrMakeDevelopmentSecret(environment.DATA_DIR), ...older] = givenSecrets;
@@ -74,8 +79,10 @@ function readVariables(raw: RawEnvironment, problems: string[]): Record<string, 
     }
     try {
       given[name] = readFileSync(path, 'utf8').trim();
+      if (given[name] === '') problems.push(`${name}_FILE names an empty file`);
     } catch (error) {
-      problems.push(`${name}_FILE cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+      // Without the path: whoever mistook the variable has put the secret itself there.
+      problems.push(`${name}_FILE cannot be read: ${describeFileError(error)}`);
     }
   }
   return given;
@@ -103,8 +110,16 @@ function withDefaults(given: Record<string, string>, isProduction: boolean): Rec
   return { ...defaults, ...given };
 }
 
+/** Only decimal digits are an integer: `0x22`, `1e3` and `12.5` are somebody's mistake and stay text, which is refused. */
+function readIntegers(values: Record<string, unknown>): Record<string, unknown> {
+  const entries = Object.entries(values).map(([name, value]) => {
+    const isInteger = properties[name]?.type === 'integer' && typeof value === 'string' && /^\d+$/.test(value);
+    return [name, isInteger ? Number(value) : value];
+  });
+  return Object.fromEntries(entries);
+}
+
 function findSchemaProblems(environment: unknown): string[] {
-  const properties = environmentSchema.properties as Record<string, Property>;
   const problems = Value.Errors(environmentSchema, environment).map(({ instancePath, keyword, message }) => {
     const name = instancePath.slice(1);
     const { anyOf, description } = properties[name] ?? {};
@@ -130,6 +145,57 @@ function findContradictions(environment: Environment): string[] {
   return problems;
 }
 
+const serverUrls = ['PUBLIC_URL', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL'];
+
+/** Looks at what the patterns of the schema let through. No problem repeats the URL, which may hold a password. */
+function findUrlProblems(given: Record<string, string>): string[] {
+  return serverUrls.flatMap((name) => {
+    const text = given[name];
+    if (text === undefined || text.startsWith('sqlite:') || !/^[a-z]+:\/\/./.test(text)) return [];
+    const fault = findUrlFault(text);
+    return fault === undefined ? [] : [`${name} ${fault}`];
+  });
+}
+
+function findUrlFault(text: string): string | undefined {
+  if (!URL.canParse(text)) {
+    return 'is not a valid URL: a port is a number up to 65535, and in a user name or password the characters : / ? # @ % must be percent-encoded';
+  }
+  const { protocol, hostname, port, username, password, pathname, hash } = new URL(text);
+  if (port === '0') return 'names port 0';
+  if (hash !== '') return 'has a # that is not percent-encoded';
+  if (!isPercentEncoded(username) || !isPercentEncoded(password)) return 'has a % that is not percent-encoded';
+  // PostgreSQL may be reached through a socket file, which needs no host.
+  if (hostname === '' && !protocol.startsWith('postgres')) return 'names no host';
+  if (protocol.startsWith('redis') && !/^\/?\d*$/.test(pathname))
+    return 'may have the number of a database as its path';
+  return undefined;
+}
+
+function isPercentEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function findProxyProblems({ TRUST_PROXY }: Environment): string[] {
+  const strangers = splitList(TRUST_PROXY).filter((item) => !isAddressOrRange(item));
+  return strangers.map((item) => `TRUST_PROXY names ${JSON.stringify(item)}, which is no IP address or CIDR range`);
+}
+
+/** Every part is spelled out: an abbreviation such as `10` or `10.1` would trust another machine than was meant. */
+function isAddressOrRange(item: string): boolean {
+  const [address = '', prefix, ...rest] = item.split('/');
+  const family = address.includes('%') ? 0 : isIP(address);
+  if (family === 0 || rest.length > 0) return false;
+  if (prefix === undefined) return true;
+  // A range of everybody is no proxy.
+  return /^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128);
+}
+
 function findSecretProblems(secrets: readonly string[]): string[] {
   const faults = secrets.flatMap((secret, index) => {
     const fault = findSecretFault(secret);
@@ -148,14 +214,58 @@ function findSecretFault(secret: string): string | undefined {
 /** In development a missing key is made once and kept, so that sessions survive a restart. */
 function readOrMakeDevelopmentSecret(dataDir: string): string {
   const path = join(dataDir, 'secret.key');
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  const secret = withFile(path, () => {
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    if (!existsSync(path)) makeSecretFile(path);
+    return readFileSync(path, 'utf8').trim();
+  });
+  const fault = findSecretFault(secret);
+  if (fault === undefined) return secret;
+  throw new ConfigError([`the secret in ${path} ${fault}; put the old file back, or delete it together with the data`]);
+}
+
+/** A crash leaves no half file, and of two processes that start together one makes it and both read the same. */
+function makeSecretFile(path: string): void {
+  const draft = `${path}.${randomToken()}`;
+  writeFileSync(draft, `${randomToken()}${randomToken()}\n`, { mode: 0o600, flag: 'wx', flush: true });
   try {
-    // "wx" lets only one of two processes that start together make the file; the other reads it.
-    writeFileSync(path, `${randomToken()}${randomToken()}\n`, { mode: 0o600, flag: 'wx' });
+    linkSync(draft, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    unlinkSync(draft);
   }
-  return readFileSync(path, 'utf8').trim();
+}
+
+function withFile<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw new ConfigError([
+      `DATA_DIR: ${path} cannot be read or made: ${describeFileError(error)}. Mend that, or set SECRET_KEY`,
+    ]);
+  }
+}
+
+function describeFileError(error: unknown): string {
+  const { code, errno } = error as NodeJS.ErrnoException;
+  return errno === undefined ? (code ?? 'unknown error') : `${code} (${getSystemErrorMessage(errno)})`;
+}
+
+const loopbackNames: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '::1', '[::1]']);
+
+/** Whether a host can only mean the machine itself. */
+export function isLoopback(host: string): boolean {
+  return loopbackNames.has(host);
+}
+
+/**
+ * Whether mail can be read at /dev/mailbox: in development without SMTP, on a system that calls itself a name
+ * of this machine. A public one on which NODE_ENV was forgotten would else show every code to everybody.
+ */
+export function servesMailbox({ isDevelopment, environment }: Config): boolean {
+  const { SMTP_URL, PUBLIC_URL } = environment;
+  return isDevelopment && SMTP_URL === undefined && isLoopback(new URL(PUBLIC_URL).hostname);
 }
 
 function splitList(list: string): string[] {

@@ -26,6 +26,7 @@ export type Deps = {
   ephemeral: EphemeralStore;
   /** Undefined when short-lived state is kept in this process. */
   redis: RedisConnection | undefined;
+  redisPrefix: string;
   keyring: Keyring;
   signingKeys: LoadedSigningKeys;
   accessTokens: AccessTokens;
@@ -33,6 +34,9 @@ export type Deps = {
   outbox: Outbox;
   /** Undefined where mail goes out over SMTP. */
   mailbox: Mailbox | undefined;
+  /** True from the signal to stop on: readiness is refused while what is under way finishes. */
+  isStopping(): boolean;
+  beginStopping(): void;
   close(): Promise<void>;
 };
 
@@ -48,17 +52,27 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
   const { environment } = config;
   const { log, clock = systemClock, redisPrefix = 'latchkey:' } = options;
   const keyring = createKeyring(config.secretKeys);
-  const database = await openDatabase(environment.DATABASE_URL, (error) => {
-    log.warn({ err: error }, 'an idle database connection was lost');
-  });
-  const { db } = database;
+  // Closes in reverse order what was opened so far, also when the start fails halfway.
+  const opened = new AsyncDisposableStack();
   try {
+    const database = await openDatabase(environment.DATABASE_URL, (error) => {
+      log.warn({ err: error }, 'an idle database connection was lost');
+    });
+    opened.defer(() => database.close());
+    const { db } = database;
     await checkSecretFingerprint(db, keyring, clock.now());
     const signingKeys = await loadSigningKeys(db, keyring, clock.now());
-    const redis = openRedis(environment.REDIS_URL, log);
+    const redis = openRedis(environment.REDIS_URL, (error) => {
+      // Leaving cuts a connection that is still being made, which is nobody's trouble.
+      if (!opened.disposed) log.warn({ err: error }, 'Redis is not reachable; codes are refused until it is');
+    });
     const ephemeral = redis === undefined ? createMemoryStore() : createRedisStore(redis, redisPrefix);
+    opened.defer(() => ephemeral.close());
     const passwords = createHasher(config, keyring);
+    opened.defer(() => passwords.close());
     const { outbox, mailbox } = createMail(config, { db, clock, keyring, log });
+    opened.defer(() => outbox.close());
+    let isStopping = false;
     return {
       config,
       clock,
@@ -67,6 +81,7 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
       db,
       ephemeral,
       redis,
+      redisPrefix,
       keyring,
       signingKeys,
       accessTokens: createAccessTokens({
@@ -79,24 +94,21 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
       passwords,
       outbox,
       mailbox,
-      async close() {
-        await outbox.close();
-        await passwords.close();
-        await ephemeral.close();
-        await database.close();
+      isStopping: () => isStopping,
+      beginStopping: () => {
+        isStopping = true;
       },
+      close: () => opened.disposeAsync(),
     };
   } catch (error) {
-    await database.close();
+    // What stopped the start is what to report, whatever else then fails.
+    await opened.disposeAsync().catch(() => {});
     throw error;
   }
 }
 
-function openRedis(url: string | undefined, log: Logger): RedisConnection | undefined {
-  if (url === undefined) return undefined;
-  return connectRedis(url, (error) =>
-    log.warn({ err: error }, 'Redis is not reachable; codes are refused until it is'),
-  );
+function openRedis(url: string | undefined, onError: (error: Error) => void): RedisConnection | undefined {
+  return url === undefined ? undefined : connectRedis(url, onError);
 }
 
 function createHasher({ environment }: Config, keyring: Keyring): PasswordHasher {

@@ -7,11 +7,12 @@ const secretNames = [
   'password',
   'current_password',
   'new_password',
-  'code',
   'access_token',
   'refresh_token',
   'verification_token',
   'SECRET_KEY',
+  // Where an error of new URL() keeps the whole text.
+  'input',
 ];
 
 /** Creates the log: JSON lines on standard output, or lines for people where that is a terminal. */

@@ -1,58 +1,47 @@
+import { renderAnnouncement } from './announcement.ts';
 import { buildApp } from './app.ts';
-import { type Config, ConfigError, loadConfig } from './config.ts';
-import { createDeps } from './deps.ts';
-import { WrongSecretError } from './keys/flow.ts';
+import { type Config, loadConfig } from './config.ts';
+import { createDeps, type Deps } from './deps.ts';
+import { type Listener, listen, listenAddresses } from './http/listener.ts';
 import { createLog } from './log.ts';
 import { createMaintenance } from './maintenance/flow.ts';
-
-const drainLimitMs = 9_000;
+import { stopOnSignals } from './shutdown.ts';
+import { explainStartError } from './start-error.ts';
 
 try {
   if (process.env.NODE_ENV !== 'production') loadEnvFile();
   await serve(loadConfig(process.env));
 } catch (error) {
-  // What the operator can mend is told in a sentence; anything else keeps its stack.
-  const isExpected = error instanceof ConfigError || error instanceof WrongSecretError;
-  console.error(isExpected ? error.message : error);
-  process.exitCode = 1;
+  console.error(explainStartError(error, process.env.HOST));
+  process.exit(1);
 }
 
 async function serve(config: Config): Promise<void> {
-  const { HOST, PORT, LOG_LEVEL } = config.environment;
+  const { LOG_LEVEL } = config.environment;
   const log = createLog(LOG_LEVEL, process.stdout.isTTY === true && !config.isProduction);
-  const deps = await createDeps(config, { log });
-  const app = await buildApp(deps);
-  const maintenance = createMaintenance(deps);
-  deps.outbox.start();
-  maintenance.start();
-  await app.listen({ host: HOST, port: PORT });
-  announce(config);
-
-  const stop = (signal: string): void => {
-    log.info({ signal }, 'stopping: finishing what is under way');
-    setTimeout(() => process.exit(1), drainLimitMs).unref();
-    app
-      .close()
-      .then(() => maintenance.close())
-      .then(() => deps.close())
-      .then(
-        () => process.exit(0),
-        (error: unknown) => {
-          log.error({ err: error }, 'stopping failed');
-          process.exit(1);
-        },
-      );
-  };
-  process.once('SIGTERM', stop);
-  process.once('SIGINT', stop);
+  try {
+    const deps = await createDeps(config, { log });
+    const listener = await openListener(deps);
+    const maintenance = createMaintenance(deps);
+    // Not before: a start that fails must not have begun to send mail.
+    deps.outbox.start();
+    maintenance.start();
+    stopOnSignals(deps, { stopServing: listener.close, stopWorking: maintenance.close });
+    if (config.isDevelopment) console.log(renderAnnouncement(config));
+  } catch (error) {
+    log.debug({ err: error }, 'the start failed');
+    throw error;
+  }
 }
 
-function announce({ environment, isDevelopment }: Config): void {
-  const { PUBLIC_URL, DOCS, SMTP_URL } = environment;
-  if (!isDevelopment) return;
-  console.log(`\n  Latchkey is ready at ${PUBLIC_URL}`);
-  if (DOCS === 'on') console.log(`  documentation       ${PUBLIC_URL}/docs`);
-  if (SMTP_URL === undefined) console.log(`  development mailbox ${PUBLIC_URL}/dev/mailbox\n`);
+async function openListener(deps: Deps): Promise<Listener> {
+  const { HOST, PORT } = deps.config.environment;
+  try {
+    return await listen(await buildApp(deps), await listenAddresses(HOST), PORT);
+  } catch (error) {
+    await deps.close();
+    throw error;
+  }
 }
 
 function loadEnvFile(): void {

@@ -61,6 +61,11 @@ const malformedAddresses: Record<string, readonly string[]> = {
     'ada@example.com#x',
     'ada@*.example.com',
     'ada@xn--.example',
+    'a@xn--a.example',
+    'a@XN--A.example',
+    'a@xn--fi.com',
+    'a@example.xn--a',
+    'a@mail.xn--fi.example.com',
   ],
   'with a number for a host': ['ada@127.0.0.1', 'ada@[127.0.0.1]', 'ada@[IPv6:::1]', 'ada@0x7f.1', 'ada@2130706433'],
   'with what only looks like ASCII': [
@@ -109,10 +114,12 @@ describeOnBackends('addresses', {}, (system) => {
     });
   }
 
-  test('the three operations that take an address are among them', async () => {
+  test('the four operations that take an address are among them', async () => {
     const withAddress = (await listOperations(system())).filter(({ fields }) => 'email' in fields);
     const paths = new Set(withAddress.map(({ request }) => request.path));
-    for (const path of ['/auth/send-code', '/auth/verify-code', '/auth/login']) assert.ok(paths.has(path), path);
+    for (const path of ['/auth/send-code', '/auth/verify-code', '/auth/login', '/users/me/email']) {
+      assert.ok(paths.has(path), path);
+    }
   });
 
   test('an accepted address is mailed under one canonical spelling, and dots and plus signs are kept', async () => {

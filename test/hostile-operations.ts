@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import type { OpenAPIV3_1 } from 'openapi-types';
-import type { ErrorCode } from '../src/errors.ts';
-import { newEmail, registerUser } from './accounts.ts';
+import type { ErrorCode, FieldError } from '../src/errors.ts';
+import { newEmail, registerUser, type TestUser } from './accounts.ts';
 import { assertProblem, type Call, call, takeStock } from './client.ts';
-import type { System } from './system.ts';
+import { digestRows, type System } from './system.ts';
 
 export type Schema = OpenAPIV3_1.SchemaObject;
 
 /** An operation with a body, as the OpenAPI document describes it. */
 export type Operation = {
+  label: string;
   /** The request without its body, with a token where one is needed. */
   request: Call;
   bodySchema: Schema;
@@ -16,10 +17,22 @@ export type Operation = {
   fields: Record<string, Schema>;
   /** A body that the operation understands: the example of the document with an address of its own. */
   sample: Record<string, unknown>;
+  /** The sample, or nothing where one member more would be one too many: what a fault can be added to alone. */
+  extensible: Record<string, unknown>;
 };
 
-/** How a request must be refused. Without `paths` no field is named. */
-export type Refusal = { code: ErrorCode; paths?: string[]; detail?: string };
+/** A parameter in the path or in the query of an operation. */
+export type Parameter = {
+  label: string;
+  name: string;
+  in: 'path' | 'query';
+  schema: Schema;
+  /** The request with this text in the path, or with this query, and with the example of a body where one is taken. */
+  requestWith(text: string): Call;
+};
+
+/** How a request must be refused. Without `errors` and `paths` no place is named; `paths` leaves the messages open. */
+export type Refusal = { code: ErrorCode; errors?: FieldError[]; paths?: string[]; detail?: string };
 
 /** A body to send and how it must be refused. */
 export type HostileCase = {
@@ -29,33 +42,76 @@ export type HostileCase = {
   refusal: Refusal;
 };
 
+type Documented = {
+  label: string;
+  operation: OpenAPIV3_1.OperationObject;
+  requestAt(pathParameters: Record<string, string>): Call;
+};
+
 // Generous for a busy machine, and far below what a backtracking pattern or a quadratic scan would take.
 const answeredWithinMs = 250;
-const methods = ['POST', 'PUT', 'PATCH', 'DELETE'] as const;
+const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
 
 /** Lists every operation of the OpenAPI document that takes a body, so that a new one is tested unasked. */
 export async function listOperations(system: System): Promise<Operation[]> {
-  const document = system.app.swagger() as OpenAPIV3_1.Document;
   const user = await registerAdministrator(system);
+  return listDocumented(system, user).flatMap(({ label, operation, requestAt }): Operation[] => {
+    const requestBody = operation.requestBody as OpenAPIV3_1.RequestBodyObject | undefined;
+    const content = requestBody?.content['application/json'];
+    if (requestBody === undefined || content === undefined) return [];
+    const bodySchema = content.schema as Schema;
+    const fields = (bodySchema.properties ?? {}) as Record<string, Schema>;
+    assert.ok(Object.keys(fields).length > 0, `${label}: a body without properties`);
+    assert.ok(content.example, `${label}: a body without an example`);
+    const sample = { ...content.example, ...('email' in fields ? { email: newEmail() } : {}) };
+    const isFull = Object.keys(sample).length >= (bodySchema.maxProperties ?? Number.POSITIVE_INFINITY);
+    const bodyRequired = requestBody.required === true;
+    return [
+      { label, request: requestAt({}), bodySchema, bodyRequired, fields, sample, extensible: isFull ? {} : sample },
+    ];
+  });
+}
+
+/** Lists every parameter of every operation of the OpenAPI document. */
+export async function listParameters(system: System): Promise<Parameter[]> {
+  const user = await registerAdministrator(system);
+  return listDocumented(system, user).flatMap(({ label, operation, requestAt }) =>
+    ((operation.parameters ?? []) as OpenAPIV3_1.ParameterObject[]).map((parameter): Parameter => {
+      const { name } = parameter;
+      assert.ok(parameter.in === 'path' || parameter.in === 'query', `${label}: ${name} is in ${parameter.in}`);
+      const inPath = parameter.in === 'path';
+      const requestBody = operation.requestBody as OpenAPIV3_1.RequestBodyObject | undefined;
+      const body: unknown = requestBody?.content['application/json']?.example;
+      return {
+        label: `${label}, ${name}`,
+        name,
+        in: inPath ? 'path' : 'query',
+        schema: parameter.schema as Schema,
+        requestWith(text) {
+          const request = { ...requestAt(inPath ? { [name]: text } : {}), ...(body === undefined ? {} : { body }) };
+          return inPath ? request : { ...request, path: `${request.path}?${text}` };
+        },
+      };
+    }),
+  );
+}
+
+function listDocumented(system: System, user: TestUser): Documented[] {
+  const document = system.app.swagger() as OpenAPIV3_1.Document;
   return Object.entries(document.paths ?? {}).flatMap(([template, item]) =>
-    methods.flatMap((method): Operation[] => {
+    methods.flatMap((method): Documented[] => {
       const operation = item?.[method.toLowerCase() as 'post'];
-      const requestBody = operation?.requestBody as OpenAPIV3_1.RequestBodyObject | undefined;
-      const content = requestBody?.content['application/json'];
-      if (operation === undefined || requestBody === undefined || content === undefined) return [];
-      const path = template.replace(/\{[^}]+\}/g, user.id);
-      const bodySchema = content.schema as Schema;
-      const fields = (bodySchema.properties ?? {}) as Record<string, Schema>;
+      if (operation === undefined) return [];
       const isSecured = operation.security?.some((scheme) => 'access_token' in scheme) ?? false;
-      assert.ok(Object.keys(fields).length > 0, `${method} ${template}: a body without properties`);
-      assert.ok(content.example, `${method} ${template}: a body without an example`);
       return [
         {
-          request: { method, path, ...(isSecured ? { token: user.accessToken } : {}) },
-          bodySchema,
-          bodyRequired: requestBody.required === true,
-          fields,
-          sample: { ...content.example, ...('email' in fields ? { email: newEmail() } : {}) },
+          label: `${method} ${template}`,
+          operation,
+          requestAt: (pathParameters) => ({
+            method,
+            path: template.replace(/\{([^}]+)\}/g, (_, name) => encodeURIComponent(pathParameters[name] ?? user.id)),
+            ...(isSecured ? { token: user.accessToken } : {}),
+          }),
         },
       ];
     }),
@@ -63,7 +119,7 @@ export async function listOperations(system: System): Promise<Operation[]> {
 }
 
 /** A user with every role, so that a permission does not hide what is judged after it. */
-async function registerAdministrator(system: System) {
+async function registerAdministrator(system: System): Promise<TestUser> {
   const user = await registerUser(system);
   const { db } = system.deps;
   const roles = await db.selectFrom('roles').select('name').where('name', '!=', 'user').execute();
@@ -72,27 +128,44 @@ async function registerAdministrator(system: System) {
   return user;
 }
 
-/** Sends every case to every operation: each is refused as it should be, at once, and nothing is left of it. */
+/** Sends every case to every operation with a body: each is refused as it should be, and nothing is left of it. */
 export async function refuseAll(
   system: System,
   makeCases: (operation: Operation) => readonly HostileCase[],
 ): Promise<void> {
   const operations = await listOperations(system);
+  await refuseRequests(
+    system,
+    operations.flatMap((operation) =>
+      makeCases(operation).map((hostileCase) => ({
+        request: toRequest(operation, hostileCase),
+        refusal: hostileCase.refusal,
+      })),
+    ),
+  );
+}
+
+/** Sends requests that must be refused: each is, at once, and nothing is left of it. */
+export async function refuseRequests(
+  system: System,
+  cases: readonly { request: Call; refusal: Refusal }[],
+): Promise<void> {
+  assert.ok(cases.length > 0, 'no operation has such a case');
   const before = await takeFullStock(system);
-  let count = 0;
-  for (const operation of operations) {
-    for (const hostileCase of makeCases(operation)) {
-      count += 1;
-      const request = toRequest(operation, hostileCase);
-      try {
-        await refuse(system, request, hostileCase.refusal);
-        assert.deepEqual(await takeFullStock(system), before, 'a refused request must change nothing');
-      } catch (error) {
-        throw new Error(`${describeRequest(request)}\n${(error as Error).message}`, { cause: error });
-      }
+  for (const { request, refusal } of cases) {
+    try {
+      await refuse(system, request, refusal);
+      assert.deepEqual(await takeFullStock(system), before, 'a refused request must change nothing');
+    } catch (error) {
+      throw new Error(`${describeRequest(request)}\n${(error as Error).message}`, { cause: error });
     }
   }
-  assert.ok(count > 0, 'no operation has such a case');
+}
+
+/** The JSON text of an object with one more member, as text, in front of the others. */
+export function withMember(sample: Record<string, unknown>, member: string): string {
+  const text = JSON.stringify(sample);
+  return text === '{}' ? `{${member}}` : text.replace('{', () => `{${member},`);
 }
 
 function toRequest({ request }: Operation, { json, raw, headers }: HostileCase): Call {
@@ -104,15 +177,19 @@ function toRequest({ request }: Operation, { json, raw, headers }: HostileCase):
   };
 }
 
-async function refuse(system: System, request: Call, { code, paths, detail }: Refusal): Promise<void> {
+async function refuse(system: System, request: Call, { code, errors, paths, detail }: Refusal): Promise<void> {
   const { reply, tookMs } = await timed(() => call(system, request));
-  const errors: { path: string; message: string }[] | undefined = reply.body?.errors;
+  const named: FieldError[] | undefined = reply.body?.errors;
+  const expectedErrors = errors ?? (paths === undefined ? undefined : named);
   assertProblem(reply, code, {
     ...(detail === undefined ? {} : { detail }),
-    ...(paths === undefined || errors === undefined ? {} : { errors }),
+    ...(expectedErrors === undefined ? {} : { errors: expectedErrors }),
   });
-  if (paths !== undefined) assert.deepEqual([...new Set(errors?.map(({ path }) => path))], paths);
-  for (const { message } of errors ?? []) assert.match(message, /^[a-z].{3,}/i);
+  if (paths !== undefined) {
+    const namedPaths = named?.map(({ path }) => path);
+    assert.deepEqual(namedPaths, paths);
+  }
+  for (const { message } of named ?? []) assert.match(message, /^[a-z].{3,}/i);
   if (tookMs <= answeredWithinMs) return;
   // The machine may have been busy with something else; the request itself is slow only if it always is.
   const again = await timed(() => call(system, request));
@@ -125,13 +202,12 @@ async function timed<T>(act: () => Promise<T>): Promise<{ reply: T; tookMs: numb
   return { reply, tookMs: Math.round(performance.now() - startedAtMs) };
 }
 
-/** The counts of every table, and the users themselves, because an update leaves the counts as they are. */
+/** The counts of every table, and what its rows hold, because an update leaves the counts as they are. */
 async function takeFullStock(system: System) {
-  const users = await system.deps.db.selectFrom('users').selectAll().orderBy('id').execute();
-  return { ...(await takeStock(system)), users };
+  return { ...(await takeStock(system)), digest: await digestRows(system) };
 }
 
 function describeRequest({ method, path, headers, rawBody }: Call): string {
   const body = typeof rawBody === 'string' ? JSON.stringify(rawBody) : `${rawBody?.toString('hex')} (bytes)`;
-  return `${method} ${path} ${headers?.['content-type']?.slice(0, 80)}: ${body.slice(0, 300)}`;
+  return `${method} ${path.slice(0, 200)} ${headers?.['content-type']?.slice(0, 80)}: ${body.slice(0, 300)}`;
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Reply } from './client.ts';
+import { type Reply, takeStock } from './client.ts';
 import { exchange } from './hostile-socket.ts';
 import { describeOnBackends } from './system.ts';
 
@@ -91,7 +91,31 @@ describeOnBackends('pages of other origins', { CORS_ORIGINS: listedOrigins.join(
       }
     }
   });
+
+  test('an OPTIONS that is no preflight succeeds without a body, and allows no other origin anything', async () => {
+    const before = await takeStock(system());
+    for (const path of ['/auth/login', '/users/me', '/users/me/sessions/x', '/health/live', '/docs/errors', '/nope']) {
+      const send = (headers: Record<string, string>) => exchange(system(), 'OPTIONS', path, headers);
+      for (const origin of listedOrigins) {
+        const reply = await send({ origin });
+        assertEmptySuccess(reply);
+        assert.equal(reply.headers['access-control-allow-origin'], origin);
+      }
+      const method = { 'access-control-request-method': 'POST' };
+      for (const headers of [{}, method, { origin: 'null' }, { origin: 'https://evil.example' }]) {
+        const reply = await send(headers);
+        assertEmptySuccess(reply);
+        assert.equal(reply.headers['access-control-allow-origin'], undefined);
+      }
+    }
+    assert.deepEqual(await takeStock(system()), before);
+  });
 });
+
+function assertEmptySuccess(reply: Reply): void {
+  assert.deepEqual([reply.status, reply.text, reply.headers['content-type']], [204, '', undefined]);
+  assertNeverTooOpen(reply);
+}
 
 /** Whatever is allowed depends on the origin, so caches must know, and is never everybody's or with credentials. */
 function assertNeverTooOpen({ headers }: Reply): void {

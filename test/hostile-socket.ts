@@ -47,7 +47,16 @@ export function parseReply(text: string): Reply {
   const headers = Object.fromEntries(
     lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]),
   );
-  const body = text.slice(end + 4);
+  const body = headers['transfer-encoding'] === 'chunked' ? joinChunks(text.slice(end + 4)) : text.slice(end + 4);
   const isJson = /json/.test(headers['content-type'] ?? '') && body !== '';
   return { status: Number(statusLine.split(' ')[1]), headers, text: body, body: isJson ? JSON.parse(body) : undefined };
+}
+
+/** Joins the chunks of a body (RFC 9112 section 7.1) that holds ASCII alone. */
+function joinChunks(text: string): string {
+  const sizeEnd = text.indexOf('\r\n');
+  const size = Number.parseInt(text.slice(0, sizeEnd), 16);
+  if (!(size > 0)) return '';
+  const start = sizeEnd + 2;
+  return text.slice(start, start + size) + joinChunks(text.slice(start + size + 2));
 }

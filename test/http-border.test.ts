@@ -6,7 +6,7 @@ import { assertProblem, type Reply, takeStock } from './client.ts';
 import { converse, exchange, host, parseReply } from './hostile-socket.ts';
 import { describeOnBackends, type System } from './system.ts';
 
-const allMethods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
+const apiPolicy = "default-src 'none';frame-ancestors 'none'";
 const json = 'Content-Type: application/json';
 
 describeOnBackends('the border of HTTP', {}, (system) => {
@@ -67,7 +67,11 @@ describeOnBackends('the border of HTTP', {}, (system) => {
 
   test('a URL that cannot be decoded is refused, and a path that is not there is not found', async () => {
     for (const path of ['/users/%zz', '/%ff', '/auth/login%', '/%c0%ae%c0%ae/', '/users/%e0%a4%a']) {
-      assertProblem(await exchange(system(), 'GET', path), 'malformed_request');
+      for (const method of ['GET', 'POST', 'OPTIONS', 'TRACE']) {
+        const reply = await exchange(system(), method, path);
+        assertProblem(reply, 'malformed_request');
+        assertProblemHeaders(reply);
+      }
     }
     const absent = ['/', '/nope', '/auth', '/auth/login/', '//auth/login', '/AUTH/LOGIN', '/auth/%2e%2e/users/me'];
     const hidden = ['/.env', '/docs/static/..%2f..%2fpackage.json', '/dev/mailbox', '/%00', '/health/live%2f', '/*'];
@@ -76,14 +80,12 @@ describeOnBackends('the border of HTTP', {}, (system) => {
     }
   });
 
-  test('every path of the document answers every other method with 405 and the methods that it has', async () => {
-    const { paths = {} } = system().app.swagger() as OpenAPIV3_1.Document;
+  test('every path answers every other method that can be read with 405 and the methods that it has', async () => {
+    const { supportedMethods } = system().app;
+    for (const method of ['TRACE', 'QUERY', 'OPTIONS', 'HEAD']) assert.ok(supportedMethods.includes(method), method);
     const before = await takeStock(system());
-    for (const [template, item] of Object.entries(paths)) {
-      const documented = allMethods.filter((method) => Object.hasOwn(item ?? {}, method.toLowerCase()));
-      const answered = documented.includes('GET') ? [...documented, 'HEAD'].sort() : documented.sort();
-      const path = template.replace(/\{[^}]+\}/g, '0');
-      for (const method of allMethods.filter((candidate) => !answered.includes(candidate))) {
+    for (const [path, answered] of listAnsweredMethods(system())) {
+      for (const method of supportedMethods.filter((candidate) => !answered.includes(candidate))) {
         const reply = await exchange(system(), method, path);
         assert.equal(reply.status, 405, `${method} ${path}`);
         assert.equal(reply.headers.allow, answered.join(', '), `${method} ${path}`);
@@ -92,6 +94,46 @@ describeOnBackends('the border of HTTP', {}, (system) => {
       }
     }
     assert.deepEqual(await takeStock(system()), before);
+  });
+
+  test('a method that is no method here, on a path that is not there, is not found', async () => {
+    for (const method of ['TRACE', 'OPTIONS', 'PROPFIND', 'M-SEARCH']) {
+      const reply = await exchange(system(), method, '/nope');
+      assertProblem(reply, 'not_found');
+      assertProblemHeaders(reply);
+    }
+  });
+
+  test('a request of HTTP/1.1 names one host, and HTTP/1.0 at most one (RFC 9112 section 3.2)', async () => {
+    const body = '{"email":"ada@example.com","purpose":"registration"}';
+    const post = ['POST /auth/send-code HTTP/1.1', json, `Content-Length: ${body.length}`];
+    const other = 'Host: evil.example';
+    for (const start of [['GET /health/live HTTP/1.1'], ['GET /nope HTTP/1.1'], ['TRACE /auth/login HTTP/1.1'], post]) {
+      const request = [...start, 'Connection: close'];
+      const sent = start === post ? body : '';
+      await refuse(system(), request, 'malformed_request', sent);
+      for (const second of [host, other, host.toLowerCase(), 'HOST:', 'Host: a, b']) {
+        await refuse(system(), [...request, host, second], 'malformed_request', sent);
+        await refuse(system(), [...request, second, host], 'malformed_request', sent);
+      }
+    }
+    await refuse(system(), ['GET /health/live HTTP/1.0', host, other], 'malformed_request');
+    for (const lines of [['GET /health/live HTTP/1.0'], ['GET /health/live HTTP/1.1', host, 'Connection: close']]) {
+      assert.equal(parseReply(await converse(system(), `${lines.join('\r\n')}\r\n\r\n`)).status, 200);
+    }
+  });
+
+  test('an expectation that cannot be met is refused, and 100-continue is met', async () => {
+    const body = '{"email":"ada@example.com","purpose":"registration"}';
+    const post = (path: string) => [`POST ${path} HTTP/1.1`, host, json, `Content-Length: ${body.length}`];
+    for (const expectation of ['tea', '100-continues', '200-ok', 'x'.repeat(1_000)]) {
+      const expect = `Expect: ${expectation}`;
+      await refuse(system(), ['GET /health/live HTTP/1.1', host, expect], 'malformed_request');
+      await refuse(system(), [...post('/auth/send-code'), expect], 'malformed_request', body);
+    }
+    const lines = [...post('/auth/login'), 'Expect: 100-continue', 'Connection: close'];
+    const text = await converse(system(), `${lines.join('\r\n')}\r\n\r\n${body}`);
+    assert.deepEqual(text.match(/HTTP\/1\.1 \d{3}/g), ['HTTP/1.1 100', 'HTTP/1.1 422']);
   });
 
   test('HEAD is answered like GET, without the body', async () => {
@@ -114,7 +156,6 @@ describeOnBackends('the border of HTTP', {}, (system) => {
   });
 
   test('JSON, problems and pages carry the security headers and do not say what made them', async () => {
-    const apiPolicy = "default-src 'none';frame-ancestors 'none'";
     const apiReplies = [
       await exchange(system(), 'GET', '/health/live'),
       await exchange(system(), 'GET', '/.well-known/jwks.json'),
@@ -179,6 +220,25 @@ function corsHeaders(headers: Reply['headers']): Reply['headers'] {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith('access-control-')));
 }
 
+/** Every path of the document and of the pages with the methods that it answers, in alphabetical order. */
+function listAnsweredMethods({ app }: System): [path: string, methods: string[]][] {
+  const { paths = {} } = app.swagger() as OpenAPIV3_1.Document;
+  const documented = Object.entries(paths).map(([template, item]): [string, string[]] => {
+    const methods = Object.keys(item ?? {}).map((method) => method.toUpperCase());
+    return [template.replace(/\{[^}]+\}/g, '0'), methods.includes('GET') ? [...methods, 'HEAD'] : methods];
+  });
+  const pages = ['/docs/errors', '/openapi.json'].map((path): [string, string[]] => [path, ['GET', 'HEAD']]);
+  return [...documented, ...pages].map(([path, methods]) => [path, methods.sort()]);
+}
+
+/** Whatever refused it, a problem document is not stored, not sniffed, and nothing may run in it. */
+function assertProblemHeaders({ headers }: Reply): void {
+  assert.equal(headers['content-type'], 'application/problem+json');
+  assert.equal(headers['content-security-policy'], apiPolicy);
+  assert.equal(headers['x-content-type-options'], 'nosniff');
+  assert.equal(headers['cache-control'], 'no-store');
+}
+
 /** Sends lines that must be refused: one problem document comes back, the connection ends, nothing is stored. */
 async function refuse(system: System, lines: readonly string[], code: ErrorCode, body = ''): Promise<void> {
   const before = await takeStock(system);
@@ -188,6 +248,7 @@ async function refuse(system: System, lines: readonly string[], code: ErrorCode,
   const reply = parseReply(text);
   assert.equal(reply.body?.code, code, `${label}: ${text}`);
   assertProblem(reply, code);
-  assert.equal(reply.headers.connection, 'close', label);
+  assertProblemHeaders(reply);
+  assert.match(reply.headers.connection ?? '', /^close$/i, label);
   assert.deepEqual(await takeStock(system), before, label);
 }

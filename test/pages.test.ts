@@ -12,7 +12,7 @@ describe('pages in a browser', { skip: hasChromium ? false : 'there is no Chromi
   let origin: string;
 
   before(async () => {
-    system = await startSystem('sqlite+memory', { NODE_ENV: 'development' });
+    system = await startSystem('sqlite+memory', { NODE_ENV: 'development', PUBLIC_URL: 'http://localhost' });
     await system.app.listen({ host: '127.0.0.1', port: 0 });
     origin = `http://127.0.0.1:${(system.app.server.address() as AddressInfo).port}`;
     browser = await launchChromium();

@@ -17,9 +17,9 @@ const nameSchema = nullableText({
   minLength: 1,
   maxLength: 200,
   // A name ends up in mail, logs and terminals: no control characters, no line separators, nothing that
-  // turns the direction of the text around it, and not blanks alone.
-  pattern: '^(?=.*\\S)[^\\p{Cc}\\u2028\\u2029\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]+$',
-  description: 'What to call the user: 1 to 200 characters, not blanks alone, no control or direction characters.',
+  // turns the direction of the text around it, and something that can be seen.
+  pattern: '^(?=.*[\\p{L}\\p{N}\\p{P}\\p{S}])[^\\p{Cc}\\u2028\\u2029\\p{Bidi_Control}]+$',
+  description: 'What to call the user: 1 to 200 characters, at least one visible, no control or direction characters.',
 });
 
 const localeSchema = nullableText({

@@ -1,6 +1,7 @@
-// PostgreSQL classes 08 (connection), 53 (resources), 57P (operator intervention) and the two that ask
-// for a retry: 40001 and 40P01. Appendix A of its manual.
-const unavailableSqlState = /^(?:08|53|57P|40001|40P01)/;
+// PostgreSQL classes 08 (connection), 28 (authorisation), 53 (resources), 57P (operator intervention), and
+// single states: a database that is not there or not writable, a statement, lock or idle time-out, and the
+// two that ask for a retry. Appendix A of its manual.
+const unavailableSqlState = /^(?:08...|28...|53...|57P..|57014|3D000|25006|25P03|55P03|40001|40P01)$/;
 const unavailableNodeCodes = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -13,32 +14,69 @@ const unavailableNodeCodes = new Set([
 ]);
 // pg reports these without a code.
 const unavailableMessages =
-  /^(?:timeout exceeded when trying to connect|Connection terminated|Query read timeout|Client has encountered a connection error)/;
-// SQLite's primary result codes for a lock held past the busy timeout, a failing disk and a full one.
-const unavailableSqliteCodes = new Set([5, 6, 10, 13]);
+  /^(?:timeout exceeded when trying to connect|timeout expired|Connection terminated|Query read timeout|Client has encountered a connection error|Client was closed)/;
+// SQLite's primary result codes for a lock held past the wait, a file that cannot be written or opened, a
+// failing disk and a full one.
+const unavailableSqliteCodes = new Set([5, 6, 8, 10, 13, 14]);
+const sqliteUniqueErrors = new Set([2067, 1555]);
+const sqliteForeignKeyError = 787;
+
+// A connection that is reset or times out has the same codes wherever it leads: a client that aborts its
+// upload looks like a database that went away. So those count only in errors that came out of the driver.
+const connectionErrors = new WeakSet<Error>();
+
+/** The database is there, but what was asked for could not have its turn. */
+export class DatabaseBusyError extends Error {
+  override readonly name = 'DatabaseBusyError';
+}
+
+/** Remembers that an error is the connection's to the database. Returns the error, to be thrown. */
+export function markAsConnectionError(error: unknown): unknown {
+  if (error instanceof Error) connectionErrors.add(error);
+  return error;
+}
 
 /** Says whether an error means that the database is away or overloaded, so that the answer is 503 and not 500. */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  if (error instanceof AggregateError) return error.errors.some(isDatabaseUnavailable);
-  const { code, errcode } = error as Error & { code?: unknown; errcode?: unknown };
-  if (typeof errcode === 'number') return unavailableSqliteCodes.has(errcode & 0xff);
-  if (typeof code === 'string' && (unavailableSqlState.test(code) || unavailableNodeCodes.has(code))) return true;
-  return unavailableMessages.test(error.message);
+  if (error instanceof DatabaseBusyError) return true;
+  const { sqlState, sqliteCode } = readCodes(error);
+  if (sqliteCode !== undefined) return unavailableSqliteCodes.has(sqliteCode & 0xff);
+  if (sqlState !== undefined && unavailableSqlState.test(sqlState)) return true;
+  return connectionErrors.has(error) && meansNoConnection(error);
 }
-
-const sqliteUniqueErrors = new Set([2067, 1555]);
 
 /** Says whether an error is the violation of a unique index or primary key: the loser of a race. */
 export function isUniqueViolation(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const { code, errcode } = error as Error & { code?: unknown; errcode?: unknown };
-  return code === '23505' || (typeof errcode === 'number' && sqliteUniqueErrors.has(errcode));
+  const { sqlState, sqliteCode } = readCodes(error);
+  return sqlState === '23505' || (sqliteCode !== undefined && sqliteUniqueErrors.has(sqliteCode));
 }
 
 /** Says whether an error is the violation of a foreign key: what a row refers to was removed meanwhile. */
 export function isForeignKeyViolation(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
+  const { sqlState, sqliteCode } = readCodes(error);
+  return sqlState === '23503' || sqliteCode === sqliteForeignKeyError;
+}
+
+/** Says whether SQLite refused a statement because somebody else holds the lock: it did nothing and may be repeated. */
+export function isSqliteBusy(error: unknown): boolean {
+  const { sqliteCode } = readCodes(error);
+  return sqliteCode !== undefined && (sqliteCode & 0xff) === 5;
+}
+
+function readCodes(error: unknown): { sqlState?: string; sqliteCode?: number } {
+  if (!(error instanceof Error)) return {};
   const { code, errcode } = error as Error & { code?: unknown; errcode?: unknown };
-  return code === '23503' || errcode === 787;
+  return {
+    ...(typeof code === 'string' ? { sqlState: code } : {}),
+    ...(typeof errcode === 'number' ? { sqliteCode: errcode } : {}),
+  };
+}
+
+// A name with several addresses that all refuse gives one error that holds an error for each.
+function meansNoConnection(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(meansNoConnection);
+  if (!(error instanceof Error)) return false;
+  const { code, message } = error as NodeJS.ErrnoException;
+  return (code !== undefined && unavailableNodeCodes.has(code)) || unavailableMessages.test(message);
 }

@@ -1,6 +1,7 @@
+import { closeSync, openSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import {
-  CompiledQuery,
+  type CompiledQuery,
   type DatabaseConnection,
   type Dialect,
   type Driver,
@@ -9,90 +10,137 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely';
+import { DatabaseBusyError } from './failures.ts';
+import { createSqliteTurns, retryWhileBusy, type SqliteTurns } from './sqlite-turns.ts';
 
-const busyTimeoutMs = 5_000;
 // The service has a few dozen queries; the bound only matters if one were built with a varying text.
 const maxPreparedStatements = 500;
 
-/** A Kysely dialect over Node's built-in SQLite: one connection, prepared statements kept. */
+/** A Kysely dialect over Node's built-in SQLite: one handle, prepared statements kept, and no wait that blocks. */
 export function createSqliteDialect(path: string): Dialect {
   return {
     createDriver: () => createSqliteDriver(path),
     createQueryCompiler: () => new SqliteQueryCompiler(),
-    createAdapter: () => new TransactionalDdlAdapter(),
+    createAdapter: () => new SharedHandleAdapter(),
     createIntrospector: (db) => new SqliteIntrospector(db),
   };
 }
 
-/** SQLite's schema changes are transactional, so a migration that fails halfway leaves nothing behind. */
-class TransactionalDdlAdapter extends SqliteAdapter {
+class SharedHandleAdapter extends SqliteAdapter {
+  // The driver takes turns by itself: Kysely's would let a reader wait behind a writer that waits for a lock.
+  override get supportsMultipleConnections(): boolean {
+    return true;
+  }
+
+  // SQLite's schema changes are transactional, so a migration that fails halfway leaves nothing behind.
   override get supportsTransactionalDdl(): boolean {
     return true;
   }
 }
 
+/** What is open: the handle, who may use it now, and the statements that it has prepared. */
+type OpenFile = { database: DatabaseSync; turns: SqliteTurns; prepare(sql: string): StatementSync };
+
 function createSqliteDriver(path: string): Driver {
-  let database: DatabaseSync | undefined;
-  let connection: DatabaseConnection | undefined;
-  const run = (query: string) => (target: DatabaseConnection) =>
-    target.executeQuery(CompiledQuery.raw(query)).then(noValue);
+  let file: OpenFile | undefined;
+
+  function opened(): OpenFile {
+    if (file === undefined) throw new Error('the SQLite driver was used before it was initialised');
+    return file;
+  }
 
   return {
     async init() {
-      database = openSqliteFile(path);
-      connection = createConnection(database);
+      const database = await openSqliteFile(path);
+      file = { database, turns: createSqliteTurns(), prepare: createStatementCache(database) };
     },
-    // Kysely hands the one connection out to one caller at a time.
-    async acquireConnection() {
-      if (connection === undefined) throw new Error('the SQLite driver was used before it was initialised');
-      return connection;
-    },
+    acquireConnection: async () => createConnection(opened()),
     async releaseConnection() {},
-    // IMMEDIATE takes the write lock at the start, where the busy timeout applies. A deferred
-    // transaction that turns from reading to writing would fail at once when another process writes.
-    beginTransaction: run('begin immediate'),
-    commitTransaction: run('commit'),
-    rollbackTransaction: run('rollback'),
+    async beginTransaction(connection) {
+      const { database, turns } = opened();
+      // IMMEDIATE takes the write lock at the start. A deferred transaction that turns from reading to
+      // writing fails at once when another process writes, and only the whole of it could be repeated.
+      await turns.begin(connection, () => database.exec('begin immediate'));
+    },
+    async commitTransaction(connection) {
+      const { database, turns } = opened();
+      await turns.take(connection, () => {
+        requireTransaction(database);
+        database.exec('commit');
+      });
+      turns.end(connection);
+    },
+    async rollbackTransaction(connection) {
+      const { database, turns } = opened();
+      try {
+        // A full disk makes SQLite roll back by itself, and a second time would fail and hide why.
+        if (database.isTransaction) database.exec('rollback');
+      } finally {
+        turns.end(connection);
+      }
+    },
     async destroy() {
-      database?.close();
+      file?.database.close();
     },
   };
 }
 
-function openSqliteFile(path: string): DatabaseSync {
-  const database = new DatabaseSync(path, { timeout: busyTimeoutMs, enableForeignKeyConstraints: true });
-  database.exec('pragma journal_mode = wal');
+async function openSqliteFile(path: string): Promise<DatabaseSync> {
+  if (path !== ':memory:') createPrivately(path);
+  // SQLite's own wait would stop the event loop.
+  const database = new DatabaseSync(path, { timeout: 0, enableForeignKeyConstraints: true });
+  await retryWhileBusy(async () => database.exec('pragma journal_mode = wal'));
   // FULL makes every commit wait for the disk: an acknowledged write survives a loss of power.
   database.exec('pragma synchronous = full');
   return database;
 }
 
-function createConnection(database: DatabaseSync): DatabaseConnection {
-  const statements = new Map<string, StatementSync>();
+/** Makes a missing file readable by its owner alone; SQLite gives its -wal and -shm the same mode. */
+function createPrivately(path: string): void {
+  try {
+    closeSync(openSync(path, 'wx', 0o600));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+}
 
-  function prepare(sql: string): StatementSync {
+function createStatementCache(database: DatabaseSync): (sql: string) => StatementSync {
+  const statements = new Map<string, StatementSync>();
+  return (sql) => {
     const known = statements.get(sql);
     if (known !== undefined) return known;
     if (statements.size >= maxPreparedStatements) statements.clear();
     const statement = database.prepare(sql);
     statements.set(sql, statement);
     return statement;
-  }
+  };
+}
 
-  return {
-    async executeQuery<Row>({ sql, parameters }: CompiledQuery): Promise<QueryResult<Row>> {
-      const statement = prepare(sql);
-      // Kysely types parameters as unknown; the schema holds only text, numbers and null.
-      const values = parameters as readonly SQLInputValue[];
-      if (statement.columns().length > 0) return { rows: statement.all(...values) as Row[] };
-      const { changes } = statement.run(...values);
-      return { rows: [], numAffectedRows: BigInt(changes) };
-    },
+/** One user of the handle: a statement by itself, or the owner of a transaction. */
+function createConnection({ database, turns, prepare }: OpenFile): DatabaseConnection {
+  const connection: DatabaseConnection = {
+    executeQuery: <Row>(query: CompiledQuery): Promise<QueryResult<Row>> =>
+      turns.take(connection, () => {
+        if (turns.isOwner(connection)) requireTransaction(database);
+        return runStatement<Row>(prepare(query.sql), query.parameters);
+      }),
     // biome-ignore lint/correctness/useYield: Kysely wants a generator; nothing here streams.
     async *streamQuery() {
       throw new Error('streaming is not supported on SQLite');
     },
   };
+  return connection;
 }
 
-function noValue(): void {}
+// Were SQLite to have ended the transaction by itself, what follows would be kept although the rest is gone.
+function requireTransaction(database: DatabaseSync): void {
+  if (!database.isTransaction) throw new DatabaseBusyError('the transaction was rolled back by SQLite');
+}
+
+function runStatement<Row>(statement: StatementSync, parameters: readonly unknown[]): QueryResult<Row> {
+  // Kysely types parameters as unknown; the schema holds only text, numbers and null.
+  const values = parameters as readonly SQLInputValue[];
+  if (statement.columns().length > 0) return { rows: statement.all(...values) as Row[] };
+  const { changes } = statement.run(...values);
+  return { rows: [], numAffectedRows: BigInt(changes) };
+}

@@ -1,10 +1,11 @@
 import { createClient } from '@redis/client';
 import { AppError } from '../errors.ts';
+import { answerWithin } from './deadline.ts';
 import { redisScripts } from './redis-scripts.ts';
 import type { EphemeralStore } from './store.ts';
 
 const connectTimeoutMs = 2_000;
-const commandTimeoutMs = 1_000;
+const commandDeadlineMs = 1_000;
 const maxQueuedCommands = 10_000;
 const maxReconnectDelayMs = 2_000;
 const retryAfterSeconds = 5;
@@ -19,7 +20,8 @@ function createRedisClient(url: string) {
     // A command must fail at once while Redis is away: a queue would answer long after the caller left.
     disableOfflineQueue: true,
     commandsQueueMaxLength: maxQueuedCommands,
-    commandOptions: { timeout: commandTimeoutMs },
+    // This drops only what has not been written yet; `guarded` below is for a Redis that does not answer.
+    commandOptions: { timeout: commandDeadlineMs },
     socket: {
       connectTimeout: connectTimeoutMs,
       reconnectStrategy: (attempts) => Math.min(50 * 2 ** Math.min(attempts, 10), maxReconnectDelayMs),
@@ -39,10 +41,20 @@ export function connectRedis(url: string, onError: (error: Error) => void): Redi
 export function createRedisStore(client: RedisConnection, prefix: string): EphemeralStore {
   async function guarded<T>(command: () => Promise<T>): Promise<T> {
     try {
-      return await command();
+      return await answerWithin(commandDeadlineMs, command());
     } catch (cause) {
       throw new AppError('temporarily_unavailable', { retryAfterSeconds, cause });
     }
+  }
+
+  const takeBack = (key: string, spentAtMs: number) => client.lRem(prefix + key, -1, String(spentAtMs));
+
+  /** A use that was refused here may be recorded once Redis comes back to itself, and must not count then. */
+  function refundLate(spent: Promise<number>, key: string, spentAtMs: number): void {
+    // Behind it on the same connection, so that it holds even if this process is gone by then; and again
+    // after the answer, because a script that Redis does not know is sent anew.
+    takeBack(key, spentAtMs).catch(() => {});
+    spent.then((retryAfterMs) => (retryAfterMs > 0 ? 0 : takeBack(key, spentAtMs))).catch(() => {});
   }
 
   return {
@@ -62,16 +74,21 @@ export function createRedisStore(client: RedisConnection, prefix: string): Ephem
         await Promise.all(keys.map((key) => client.del(prefix + key)));
       }),
 
-    spend: (key, windows, nowMs) =>
-      guarded(async () => {
-        const args = windows.flatMap(({ uses, perMs }) => [String(uses), String(perMs)]);
-        const retryAfterMs = await client.latchkeySpend(prefix + key, String(nowMs), ...args);
+    async spend(key, windows, nowMs) {
+      const args = windows.flatMap(({ uses, perMs }) => [String(uses), String(perMs)]);
+      const spent = client.latchkeySpend(prefix + key, String(nowMs), ...args);
+      try {
+        const retryAfterMs = await guarded(() => spent);
         return retryAfterMs > 0 ? { allowed: false, retryAfterMs } : { allowed: true };
-      }),
+      } catch (error) {
+        refundLate(spent, key, nowMs);
+        throw error;
+      }
+    },
 
     refund: (key, spentAtMs) =>
       guarded(async () => {
-        await client.lRem(prefix + key, -1, String(spentAtMs));
+        await takeBack(key, spentAtMs);
       }),
 
     // Redis collects by PEXPIRE.

@@ -25,10 +25,10 @@ export function createBearerGuard(deps: Deps): (request: FastifyRequest) => Prom
 /** Reads the bearer token, or returns undefined when the request carries none. */
 export function readBearerToken(request: FastifyRequest): string | undefined {
   const header = request.headers.authorization;
-  // Another scheme is no attempt at this one (RFC 6750 section 3).
-  if (header === undefined || !/^bearer\b/i.test(header)) return undefined;
   // Of several, Node keeps the first; a proxy before us may have looked at another.
   if ((request.raw.headersDistinct?.authorization?.length ?? 1) > 1) throw new AppError('invalid_token');
+  // Another scheme is no attempt at this one (RFC 6750 section 3).
+  if (header === undefined || !/^bearer\b/i.test(header)) return undefined;
   const token = bearerPattern.exec(header)?.[1];
   if (token === undefined) throw new AppError('invalid_token');
   return token;

@@ -5,39 +5,82 @@ import type { ConnectionError } from 'fastify';
 import { AppError, type ErrorCode, errorCatalogue } from '../errors.ts';
 import { problemHeaders, toProblem } from './problem.ts';
 
+/** What Node's server needs beside Fastify so that nothing is answered out of turn or without a problem document. */
+export type ConnectionErrors = {
+  /** Belongs to the server's `request` event: remembers what is not answered yet. */
+  watchRequest(request: IncomingMessage, response: ServerResponse): void;
+  /** Belongs to `clientError`: answers what Node could not read as HTTP at all. */
+  answerClientError(error: ConnectionError, socket: Socket): void;
+  /** Belongs to `checkExpectation`: refuses an `Expect` other than 100-continue, which Node would answer with a bare 417. */
+  refuseExpectation(request: IncomingMessage, response: ServerResponse): void;
+};
+
+type Exchange = { request: IncomingMessage; response: ServerResponse };
+
 const codesByNodeError: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'request_header_fields_too_large',
   ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
 };
 
-/** Answers what Node could not read as HTTP at all, with a problem document like any other refusal. */
-export function createClientErrorHandler(publicUrl: string) {
-  return (error: ConnectionError, socket: Socket): void => {
-    if (error.code === 'ECONNRESET' || !socket.writable) {
-      socket.destroy();
-      return;
+/** Creates the handlers of one server. */
+export function createConnectionErrors(publicUrl: string): ConnectionErrors {
+  const unanswered = new WeakMap<Socket, Set<Exchange>>();
+  const closing = new WeakSet<Socket>();
+
+  // What follows a request on its connection must not be answered before it: the client would take the
+  // refusal for the answer to its request. Such a connection just ends after the last answer.
+  function closeAfterAnswers(socket: Socket, exchanges: readonly Exchange[]): void {
+    closing.add(socket);
+    // Only what has arrived whole will be answered.
+    let left = exchanges.filter(({ request }) => request.complete);
+    if (left.length === 0) socket.destroySoon();
+    for (const exchange of left) {
+      exchange.response.once('close', () => {
+        left = left.filter((other) => other !== exchange);
+        if (left.length === 0) socket.destroySoon();
+      });
     }
-    const code = codesByNodeError[error.code] ?? 'malformed_request';
-    const body = JSON.stringify(toProblem(new AppError(code), publicUrl, randomUUID()));
-    socket.end(
-      [
-        `HTTP/1.1 ${errorCatalogue[code].status} ${code}`,
-        'Content-Type: application/problem+json',
-        `Content-Length: ${Buffer.byteLength(body)}`,
-        ...Object.entries(problemHeaders).map(([name, value]) => `${name}: ${value}`),
-        'Connection: close',
-        '',
-        body,
-      ].join('\r\n'),
-    );
+  }
+
+  return {
+    watchRequest(request, response) {
+      const exchange = { request, response };
+      const exchanges = unanswered.get(request.socket) ?? new Set();
+      unanswered.set(request.socket, exchanges.add(exchange));
+      response.once('close', () => exchanges.delete(exchange));
+    },
+
+    answerClientError(error, socket) {
+      // A parser that has failed fails again on whatever else arrives.
+      if (closing.has(socket)) return;
+      if (error.code === 'ECONNRESET' || !socket.writable) {
+        socket.destroy();
+        return;
+      }
+      const exchanges = [...(unanswered.get(socket) ?? [])];
+      // A lone request that has not arrived whole is what the error is about.
+      const isAboutOne = exchanges.every(({ request, response }) => !request.complete && !response.headersSent);
+      if (exchanges.length > 1 || !isAboutOne) closeAfterAnswers(socket, exchanges);
+      else socket.end(renderProblem(codesByNodeError[error.code] ?? 'malformed_request', publicUrl));
+    },
+
+    refuseExpectation(_request, response) {
+      const problem = toProblem(new AppError('malformed_request'), publicUrl, randomUUID());
+      const headers = { 'content-type': 'application/problem+json', ...problemHeaders, connection: 'close' };
+      response.writeHead(problem.status, headers).end(JSON.stringify(problem));
+    },
   };
 }
 
-/** Refuses an `Expect` header other than 100-continue, which Node would answer with a bare 417. */
-export function createExpectationHandler(publicUrl: string) {
-  return (_request: IncomingMessage, response: ServerResponse): void => {
-    const problem = toProblem(new AppError('malformed_request'), publicUrl, randomUUID());
-    const headers = { 'content-type': 'application/problem+json', ...problemHeaders, connection: 'close' };
-    response.writeHead(problem.status, headers).end(JSON.stringify(problem));
-  };
+function renderProblem(code: ErrorCode, publicUrl: string): string {
+  const body = JSON.stringify(toProblem(new AppError(code), publicUrl, randomUUID()));
+  return [
+    `HTTP/1.1 ${errorCatalogue[code].status} ${code}`,
+    'Content-Type: application/problem+json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    ...Object.entries(problemHeaders).map(([name, value]) => `${name}: ${value}`),
+    'Connection: close',
+    '',
+    body,
+  ].join('\r\n');
 }

@@ -9,12 +9,12 @@ export async function requireOneHost(request: FastifyRequest): Promise<void> {
   if (hosts > 1 || (hosts === 0 && !isOldHttp)) throw new AppError('malformed_request');
 }
 
-const charsetPattern = /;\s*charset\s*=\s*"?([^";\s]+)/i;
+const charsetPattern = /;\s*charset\s*=\s*"?([^";\s]*)/gi;
 
 /** Refuses a body that says it is compressed or not UTF-8: it would be read as something that it is not. */
 export function requirePlainUtf8(request: FastifyRequest): void {
   const encoding = request.headers['content-encoding'] ?? 'identity';
-  const charset = charsetPattern.exec(request.headers['content-type'] ?? '')?.[1] ?? 'utf-8';
-  const isPlain = encoding.toLowerCase() === 'identity' && /^utf-?8$/i.test(charset);
-  if (!isPlain) throw new AppError('unsupported_media_type');
+  const charsets = [...(request.headers['content-type'] ?? '').matchAll(charsetPattern)].map((match) => match[1] ?? '');
+  const isUtf8 = charsets.every((charset) => /^utf-?8$/i.test(charset));
+  if (encoding.toLowerCase() !== 'identity' || !isUtf8) throw new AppError('unsupported_media_type');
 }

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import type { Deps } from '../deps.ts';
+import { answerWithin } from '../ephemeral/deadline.ts';
 import type { ApiInstance } from './api.ts';
 import { operation } from './schemas.ts';
 
@@ -70,15 +71,10 @@ async function checkReadiness({ database, ephemeral }: Deps): Promise<Static<typ
 }
 
 async function probe(answer: Promise<void>): Promise<'up' | 'down'> {
-  const late = Promise.withResolvers<'down'>();
-  const timer = setTimeout(() => late.resolve('down'), probeTimeoutMs);
-  const state = await Promise.race([
-    answer.then(
-      () => 'up' as const,
-      () => 'down' as const,
-    ),
-    late.promise,
-  ]);
-  clearTimeout(timer);
-  return state;
+  try {
+    await answerWithin(probeTimeoutMs, answer);
+    return 'up';
+  } catch {
+    return 'down';
+  }
 }

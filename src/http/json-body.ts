@@ -48,7 +48,8 @@ function parseTree(text: string): DocumentNode {
 }
 
 function inspect(node: ValueNode, path: string, depth: number, faults: FieldError[]): void {
-  if (depth > maxDepth) throw malformedAt(path, 'is nested too deeply');
+  const isContainer = node.type === 'Array' || node.type === 'Object';
+  if (isContainer && depth > maxDepth) throw malformedAt(path, 'is nested too deeply');
   if (node.type === 'String') {
     if (isUnstorable(node.value)) faults.push({ path, message: 'must not hold NUL or unpaired surrogates' });
   } else if (node.type === 'Number') {

@@ -1,10 +1,12 @@
 import { type TSchema, Type } from 'typebox';
+import { idPattern } from '../crypto/ids.ts';
 import { fieldRefused } from '../errors.ts';
 import type { PagePosition, PageRequest } from '../paging.ts';
 
 const defaultLimit = 50;
 const maxLimit = 200;
 const cursorMaxLength = 200;
+const idForm = new RegExp(`^${idPattern}$`);
 
 /** The query parameters of every list. */
 export const pageFields = {
@@ -45,8 +47,9 @@ export function encodeCursor(position: PagePosition | undefined): string | null 
 
 function decode(cursor: string): PagePosition {
   try {
-    const [atMs, id] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[];
-    if (Number.isSafeInteger(atMs) && typeof id === 'string') return { atMs: atMs as number, id };
+    const [atMs, id, ...rest] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[];
+    const isPosition = Number.isSafeInteger(atMs) && typeof id === 'string' && idForm.test(id) && rest.length === 0;
+    if (isPosition) return { atMs: atMs as number, id };
   } catch {
     // Not JSON: the same answer as for JSON of another shape.
   }

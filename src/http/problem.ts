@@ -38,13 +38,24 @@ export function toProblem(error: AppError, publicUrl: string, requestId: string)
 export function sendProblem(request: FastifyRequest, reply: FastifyReply, publicUrl: string, thrown: unknown): void {
   const error = toAppError(thrown, request);
   const problem = toProblem(error, publicUrl, request.id);
-  if (problem.status >= 500) request.log.error({ err: error.cause ?? error, code: error.code }, 'request failed');
+  logProblem(request, error);
   reply.status(problem.status).type('application/problem+json').headers(problemHeaders);
   const challenge = bearerChallenge(error);
   if (challenge !== undefined) reply.header('www-authenticate', challenge);
   if (error.retryAfterSeconds !== undefined) reply.header('retry-after', error.retryAfterSeconds);
   // Serialised here, so that an error is answered whatever response schemas the route declares.
   reply.serializer((payload: unknown) => payload as string).send(JSON.stringify(problem));
+}
+
+// Only what the operator should look at is an error. Of a refusal no more than the names is logged: the cause may
+// quote the body.
+function logProblem({ log }: FastifyRequest, error: AppError): void {
+  const { code, cause } = error;
+  const isFailure = errorCatalogue[code].status >= 500 && !(cause instanceof HashAbandonedError);
+  if (isFailure) log.error({ err: cause ?? error, error_code: code }, 'request failed');
+  else if (cause instanceof Error) {
+    log.debug({ error_code: code, reason: 'code' in cause ? cause.code : cause.name }, 'request refused');
+  }
 }
 
 /** RFC 6750 section 3: no error code where no credentials were sent; RFC 9470 section 3 for step-up. */
@@ -57,11 +68,19 @@ function bearerChallenge(error: AppError): string | undefined {
 
 function toAppError(thrown: unknown, request: FastifyRequest): AppError {
   if (thrown instanceof AppError) return withRetryAfter(thrown);
+  // Fastify gives a status to what the client caused, also to a connection that it reset. Judged first, that is
+  // never taken for a failure of ours.
+  if (isClientFault(thrown)) return fromFastify(thrown, request);
   if (thrown instanceof HashQueueFullError || thrown instanceof HashAbandonedError || isDatabaseUnavailable(thrown)) {
     return new AppError('temporarily_unavailable', { retryAfterSeconds, cause: thrown });
   }
-  if (thrown instanceof Error && 'code' in thrown) return fromFastify(thrown as FastifyError, request);
   return new AppError('internal_error', { cause: thrown });
+}
+
+function isClientFault(thrown: unknown): thrown is FastifyError {
+  if (!(thrown instanceof Error)) return false;
+  const { statusCode } = thrown as Partial<FastifyError>;
+  return statusCode !== undefined && statusCode >= 400 && statusCode < 500;
 }
 
 // Every 429 and 503 says when to come back, also where the flow could not know.
@@ -75,8 +94,7 @@ function fromFastify(error: FastifyError, request: FastifyRequest): AppError {
   if (error.statusCode === 413) return new AppError('content_too_large', { cause: error });
   if (error.statusCode === 415) return new AppError('unsupported_media_type', { cause: error });
   if (error.statusCode === 404) return new AppError('not_found', { cause: error });
-  const isOurs = error.statusCode === undefined || error.statusCode >= 500;
-  return new AppError(isOurs ? 'internal_error' : 'malformed_request', { cause: error });
+  return new AppError('malformed_request', { cause: error });
 }
 
 function fromValidation(error: FastifyError, request: FastifyRequest): AppError {

@@ -15,6 +15,9 @@ export type Message =
 /** What a code proves the address for. */
 export type CodePurpose = 'registration' | 'login' | 'password_reset' | 'email_change';
 
+/** How mail names the service: what it is called, and the one link that a mail may hold. */
+export type ServiceIdentity = { name: string; url: string; subjectTemplate: string };
+
 /** One language: one file that writes every message. */
 export type Language = {
   write(message: Message, serviceUrl: string): MessageContent;

@@ -173,7 +173,7 @@ for (const backend of backends) {
     test('a mail that a dead process had claimed is delivered by another when the lease is over', () =>
       inWorld(backend, async (world) => {
         const [dead, alive] = [openPost(world), openPost(world)];
-        dead.transport.hang = true;
+        dead.transport.hangs = () => true;
         await dead.outbox.enqueue(world.db, newMail(world));
         void dead.outbox.deliverDue();
         while (dead.transport.attempts === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -208,6 +208,63 @@ for (const backend of backends) {
         assert.deepEqual(transport.sent.map(({ to }) => to).sort(), ['first@example.com', 'second@example.com']);
       }));
 
+    test('slow recipients hold up nobody else, as long as there is a place', () =>
+      inWorld(backend, async (world) => {
+        const { outbox, transport } = openPost(world);
+        transport.hangs = ({ to }) => to.startsWith('slow');
+        const quick = Array.from({ length: 30 }, (_, index) => `quick-${index}@example.com`);
+        for (let index = 0; index < 9; index += 1) {
+          await outbox.enqueue(world.db, newMail(world, { to: `slow-${index}@example.com` }));
+        }
+        for (const to of quick) await outbox.enqueue(world.db, newMail(world, { to }));
+        outbox.wake();
+        await until(() => transport.sent.length === quick.length);
+        assert.deepEqual(transport.sent.map(({ to }) => to).sort(), quick.sort());
+        assert.equal(transport.underWay, 9);
+      }));
+
+    test('ten are under way at most, and the others stay free for another instance', () =>
+      inWorld(backend, async (world) => {
+        const [busy, other] = [openPost(world), openPost(world)];
+        busy.transport.hangs = () => true;
+        for (let index = 0; index < 25; index += 1) await busy.outbox.enqueue(world.db, newMail(world));
+        busy.outbox.wake();
+        await until(() => busy.transport.underWay === 10);
+        await other.outbox.deliverDue();
+        assert.equal(other.transport.sent.length, 15);
+        assert.equal(busy.transport.attempts, 10);
+      }));
+
+    test('closing gives back what hangs, and another instance delivers it at once', () =>
+      inWorld(backend, async (world) => {
+        const [stuck, other] = [openPost(world), openPost(world)];
+        stuck.transport.hangs = () => true;
+        await stuck.outbox.enqueue(world.db, newMail(world));
+        stuck.outbox.wake();
+        await until(() => stuck.transport.underWay === 1);
+        await other.outbox.deliverDue();
+        assert.deepEqual(other.transport.sent, [], 'the lease is held');
+        const startedAtMs = performance.now();
+        await stuck.outbox.close();
+        assert.ok(performance.now() - startedAtMs < 3_000, 'closing must not wait for what hangs');
+        await other.outbox.deliverDue();
+        assert.equal(other.transport.sent.length, 1);
+        assert.deepEqual(stuck.failures, []);
+      }));
+
+    test('a mail sealed under a secret that is gone is tried until it expires, and dropped then', () =>
+      inWorld(backend, async (world) => {
+        await openPost(world).outbox.enqueue(world.db, newMail(world, { expiresAtMs: world.clock.now() + 60_000 }));
+        const { outbox, transport, failures } = openPost({ ...world, keyring: newKeyring() });
+        await outbox.deliverDue();
+        assert.match(String(failures[0]?.error), /is not configured/);
+        assert.equal((await readRows(world.db)).length, 1);
+        world.clock.advanceSeconds(60);
+        await outbox.deliverDue();
+        assert.deepEqual(await readRows(world.db), []);
+        assert.deepEqual([transport.attempts, failures.length], [0, 1]);
+      }));
+
     test('closing waits for the delivery under way', () =>
       inWorld(backend, async (world) => {
         const { outbox, transport } = openPost(world);
@@ -239,7 +296,8 @@ type TestTransport = MailTransport & {
   sent: Mail[];
   attempts: number;
   closed: boolean;
-  hang: boolean;
+  underWay: number;
+  hangs(mail: Mail): boolean;
   refuse(mail: Mail): boolean;
 };
 
@@ -248,13 +306,16 @@ function createTransport(): TestTransport {
     sent: [],
     attempts: 0,
     closed: false,
-    hang: false,
+    underWay: 0,
+    hangs: () => false,
     refuse: () => false,
     async send(mail) {
       transport.attempts += 1;
-      if (transport.hang) await new Promise(() => {});
+      transport.underWay += 1;
+      if (transport.hangs(mail)) await new Promise(() => {});
       // A real server answers later, and others get their turn meanwhile.
       await new Promise((resolve) => setImmediate(resolve));
+      transport.underWay -= 1;
       if (transport.refuse(mail)) throw new Error('450 try again later');
       transport.sent.push(mail);
     },
@@ -277,12 +338,23 @@ async function inWorld(backend: Backend, check: (world: World) => Promise<void>)
   const { environment, remove } = await createScratch(backend);
   const url = environment.DATABASE_URL ?? `sqlite:${join(environment.DATA_DIR ?? '', 'latchkey.db')}`;
   const database = await openDatabase(url, () => {});
-  const keyring = createKeyring([randomBytes(32).toString('base64')]);
   try {
-    await check({ database, db: database.db, url, clock: createTestClock(), keyring });
+    await check({ database, db: database.db, url, clock: createTestClock(), keyring: newKeyring() });
   } finally {
     await database.close();
     await remove();
+  }
+}
+
+function newKeyring(): Keyring {
+  return createKeyring([randomBytes(32).toString('base64')]);
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const giveUpAtMs = performance.now() + 5_000;
+  while (!condition()) {
+    assert.ok(performance.now() < giveUpAtMs, `in vain waited for ${condition}`);
+    await new Promise((resolve) => setImmediate(resolve));
   }
 }
 

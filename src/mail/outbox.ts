@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../clock.ts';
 import { newId } from '../crypto/ids.ts';
 import { type Keyring, seal, unseal } from '../crypto/secrets.ts';
@@ -26,7 +27,7 @@ export type Outbox = {
   /** Delivers everything that is due and resolves when each has been tried once. */
   deliverDue(): Promise<void>;
   start(): void;
-  /** Stops the timer and waits for the delivery under way. */
+  /** Waits a moment for the deliveries under way and gives the others back, for any instance to take at once. */
   close(): Promise<void>;
 };
 
@@ -39,10 +40,12 @@ type OutboxOptions = {
   onFailure: (failure: { id: string; attempts: number; error: unknown }) => void;
 };
 
-const batchSize = 20;
+// Places for deliveries. One that is slow takes one place, and the rest go on.
+const maxInFlight = 10;
 const pollEveryMs = 1_000;
-// Longer than any delivery may take, so that a slow server's message is not sent twice.
+// Longer than the transport lets a delivery take, so that a slow server's message is not sent twice.
 const leaseMs = 120_000;
+const closeLimitMs = 2_000;
 const firstRetryMs = 2_000;
 const maxRetryMs = 300_000;
 
@@ -52,42 +55,82 @@ export const noticeTtlMs = 3 * 24 * 60 * 60 * 1000;
 /** Creates the outbox over a transport. */
 export function createOutbox(options: OutboxOptions): Outbox {
   const { db, clock, keyring, transport } = options;
+  const inFlight = new Map<string, Promise<void>>();
   let timer: NodeJS.Timeout | undefined;
-  let delivering: Promise<void> | undefined;
-  let wokenWhileDelivering = false;
+  let claiming: Promise<void> | undefined;
+  // Stays true while every place is taken, so that the next one to fall free claims again.
+  let isWanted = false;
+  let isClosing = false;
+  let isReleased = false;
 
   async function deliver(row: OutboxRow): Promise<void> {
     try {
-      const mail = openMail(keyring, row);
-      if (mail.to !== '' && row.expires_at > clock.now()) await transport.send(mail);
+      // An expired message is not even opened: one sealed under a secret that is gone must end too.
+      if (row.expires_at > clock.now()) await sendUnlessDecoy(openMail(keyring, row));
       await deleteOutboxRow(db, row.id);
     } catch (error) {
+      if (isReleased) return;
       options.onFailure({ id: row.id, attempts: row.attempts, error });
       const delayMs = Math.min(firstRetryMs * 2 ** (row.attempts - 1), maxRetryMs);
       await postponeOutboxRow(db, row.id, clock.now() + delayMs);
     }
   }
 
-  async function deliverBatches(): Promise<void> {
-    do {
-      wokenWhileDelivering = false;
-      const nowMs = clock.now();
-      const rows = await claimDueRows(db, { nowMs, leaseUntilMs: nowMs + leaseMs, batch: batchSize });
-      await Promise.all(rows.map(deliver));
-      if (rows.length === batchSize) wokenWhileDelivering = true;
-    } while (wokenWhileDelivering);
+  async function sendUnlessDecoy(mail: Mail): Promise<void> {
+    if (mail.to !== '') await transport.send(mail);
   }
 
-  function deliverDue(): Promise<void> {
-    wokenWhileDelivering = true;
-    delivering ??= deliverBatches().finally(() => {
-      delivering = undefined;
-    });
-    return delivering;
+  function launch(row: OutboxRow): void {
+    const delivery = deliver(row)
+      .catch((error: unknown) => options.onFailure({ id: row.id, attempts: row.attempts, error }))
+      .finally(() => {
+        inFlight.delete(row.id);
+        if (isWanted) wake();
+      });
+    inFlight.set(row.id, delivery);
+  }
+
+  async function claimWhileWanted(): Promise<void> {
+    try {
+      do {
+        isWanted = false;
+        const nowMs = clock.now();
+        const places = maxInFlight - inFlight.size;
+        const rows = await claimDueRows(db, { nowMs, leaseUntilMs: nowMs + leaseMs, batch: places });
+        for (const row of rows) launch(row);
+        if (rows.length === places) isWanted = true;
+      } while (isWanted && mayClaim());
+    } finally {
+      claiming = undefined;
+    }
+  }
+
+  function mayClaim(): boolean {
+    return inFlight.size < maxInFlight && !isClosing;
+  }
+
+  async function claim(): Promise<void> {
+    isWanted = true;
+    if (claiming === undefined && mayClaim()) claiming = claimWhileWanted();
+    await claiming;
   }
 
   function wake(): void {
-    deliverDue().catch((error: unknown) => options.onFailure({ id: 'batch', attempts: 0, error }));
+    claim().catch((error: unknown) => options.onFailure({ id: 'batch', attempts: 0, error }));
+  }
+
+  async function deliverDue(): Promise<void> {
+    await claim();
+    await settle();
+  }
+
+  async function settle(): Promise<void> {
+    while (claiming !== undefined || inFlight.size > 0) await (claiming ?? Promise.race(inFlight.values()));
+  }
+
+  async function giveBack(): Promise<void> {
+    const ids = [...inFlight.keys()];
+    await Promise.all(ids.map((id) => postponeOutboxRow(db, id, clock.now())));
   }
 
   return {
@@ -113,9 +156,12 @@ export function createOutbox(options: OutboxOptions): Outbox {
     },
 
     async close() {
+      isClosing = true;
       clearInterval(timer);
-      await delivering?.catch(() => {});
+      await Promise.race([settle().catch(() => {}), sleep(closeLimitMs, undefined, { ref: false })]);
+      isReleased = true;
       await transport.close();
+      await giveBack();
     },
   };
 }

@@ -1,6 +1,9 @@
+import type { FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
+import { isLoopback } from '../config.ts';
 import type { Deps } from '../deps.ts';
+import { AppError } from '../errors.ts';
 import type { ApiInstance } from '../http/api.ts';
 import { htmlPage } from '../http/page.ts';
 import { escapeHtml } from './layout.ts';
@@ -22,7 +25,8 @@ const mailboxSchema = Type.Object({
 
 /** GET /dev/mailbox: the newest mails first, as a page for people and JSON for programs. */
 export function registerMailbox(app: ApiInstance, deps: Deps, mailbox: Mailbox): void {
-  app.get('/dev/mailbox', { schema: { hide: true, response: { 200: mailboxSchema } } }, async (request, reply) => {
+  const options = { schema: { hide: true, response: { 200: mailboxSchema } }, onRequest: requireLoopbackHost };
+  app.get('/dev/mailbox', options, async (request, reply) => {
     // Whoever looks right after asking for a code should find it.
     await deps.outbox.deliverDue();
     reply.header('cache-control', 'no-store').header('vary', 'accept');
@@ -40,6 +44,16 @@ export function registerMailbox(app: ApiInstance, deps: Deps, mailbox: Mailbox):
       .serializer((payload: unknown) => payload as string)
       .send(page.html as never);
   });
+}
+
+/**
+ * Hides the mailbox from every page but our own: one that has its name resolved to this machine (DNS rebinding)
+ * makes the browser ask here, under that page's name.
+ */
+async function requireLoopbackHost(request: FastifyRequest): Promise<void> {
+  const origin = `http://${request.headers.host ?? ''}`;
+  const isOurs = URL.canParse(origin) && isLoopback(new URL(origin).hostname);
+  if (!isOurs) throw new AppError('not_found');
 }
 
 /** Browsers name text/html; programs ask for JSON, or for anything. */

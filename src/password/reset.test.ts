@@ -4,6 +4,7 @@ import {
   goodPassword,
   logIn,
   newEmail,
+  newestMail,
   obtainCode,
   openSession,
   proveAddress,
@@ -54,13 +55,9 @@ describeOnBackends('password reset', {}, (system) => {
   async function beginEmailChange(user: TestUser, email: string): Promise<string> {
     const request: Call = { method: 'POST', path: '/users/me/email', token: user.accessToken, body: { email } };
     assert.equal((await call(system(), request)).status, 202);
-    const mail = system().deps.mailbox;
-    await system().deps.outbox.deliverDue();
-    const code = mail
-      ?.list()
-      .find(({ to }) => to === email)
-      ?.subject.slice(0, 6);
-    const proved = await call(system(), verify(email, 'email_change', code ?? ''));
+    const mail = await newestMail(system(), email);
+    const code = mail?.subject.slice(0, 6) ?? '';
+    const proved = await call(system(), verify(email, 'email_change', code));
     assert.equal(proved.status, 200);
     return proved.body.verification_token;
   }
@@ -204,11 +201,9 @@ describeOnBackends('password reset', {}, (system) => {
     const user = await registerUser(system());
     const request = reset(await prove(user.email));
     const unknown: Call = { ...request, body: { ...(request.body as object), email: user.email } };
-    const [, ...fields] = [
-      { path: '', message: '' },
-      { path: '/email', message: 'is not a known field' },
-    ];
-    await assertRefused(system(), unknown, 'validation_failed', { errors: fields });
+    await assertRefused(system(), unknown, 'validation_failed', {
+      errors: [{ path: '/email', message: 'is not a known field' }],
+    });
   });
 
   test('an account disabled, deleted or moved since the code was sent is not reset', async () => {
@@ -313,25 +308,5 @@ describeOnBackends('password reset', {}, (system) => {
       if (refreshed.status !== 200) continue;
       assertProblem(await readMe(system(), refreshed.body.access_token), 'invalid_token');
     }
-  });
-
-  test('an account that moves while it is being reset keeps its password', async () => {
-    const user = await registerUser(system());
-    const token = await prove(user.email);
-    const email = newEmail();
-    let reply = Promise.resolve<Awaited<ReturnType<typeof call>> | undefined>(undefined);
-    await system()
-      .deps.db.transaction()
-      .execute(async (tx) => {
-        await tx.updateTable('users').set({ email }).where('id', '=', user.id).execute();
-        reply = call(system(), reset(token));
-        // Long enough for the reset to have read the account as it still was, and to wait for this row.
-        await new Promise((resolve) => setTimeout(resolve, 200));
-      });
-    const answered = await reply;
-    assert.ok(answered);
-    assertProblem(answered, 'invalid_verification_token');
-    assert.equal((await logIn(system(), email, user.password)).status, 200);
-    assert.equal((await readMe(system(), user.accessToken)).status, 200);
   });
 });

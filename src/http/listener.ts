@@ -1,0 +1,67 @@
+import { lookup } from 'node:dns/promises';
+import { type AddressInfo, createServer, type Server } from 'node:net';
+import type { ApiInstance } from './api.ts';
+
+/** Everything that listens for the application. */
+export type Listener = {
+  /** Takes no new connections and waits for the requests under way, at most for the limit. */
+  close(drainLimitMs: number): Promise<void>;
+};
+
+const sweepEveryMs = 50;
+// A machine may know ::1 as an address of localhost with IPv6 switched off.
+const absentAddressCodes = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT']);
+
+/** Lists the addresses to listen on: for `localhost` those that clients may try, else the host itself. */
+export async function listenAddresses(host: string): Promise<[string, ...string[]]> {
+  if (host !== 'localhost') return [host];
+  const found = await lookup(host, { all: true }).catch(() => []);
+  const [first = '127.0.0.1', ...others] = new Set(found.map(({ address }) => address));
+  return [first, ...others];
+}
+
+/**
+ * Listens on every address. Fastify would open servers of its own for the further addresses of localhost, whose
+ * requests nobody waits for when it closes; here one server serves them all.
+ */
+export async function listen(app: ApiInstance, addresses: [string, ...string[]], port: number): Promise<Listener> {
+  const [first, ...others] = addresses;
+  await app.listen({ host: first, port });
+  const { port: boundPort } = app.server.address() as AddressInfo;
+  const doors: Server[] = [];
+  try {
+    for (const address of others) doors.push(...(await openDoor(app, address, boundPort)));
+  } catch (error) {
+    await closeAll(app, doors);
+    throw error;
+  }
+  return { close: (drainLimitMs) => drain(app, doors, drainLimitMs) };
+}
+
+async function openDoor(app: ApiInstance, host: string, port: number): Promise<Server[]> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  // The options are those that Node's HTTP server gives its own connections.
+  const door = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => app.server.emit('connection', socket));
+  door.once('error', reject).listen({ host, port }, resolve);
+  try {
+    await promise;
+    return [door];
+  } catch (error) {
+    if (absentAddressCodes.has((error as NodeJS.ErrnoException).code ?? '')) return [];
+    throw error;
+  }
+}
+
+async function drain(app: ApiInstance, doors: readonly Server[], limitMs: number): Promise<void> {
+  // A connection whose request has just been answered would be kept open for the next one.
+  const sweep = setInterval(() => app.server.closeIdleConnections(), sweepEveryMs);
+  const limit = setTimeout(() => app.server.closeAllConnections(), limitMs);
+  await closeAll(app, doors);
+  clearInterval(sweep);
+  clearTimeout(limit);
+}
+
+async function closeAll(app: ApiInstance, doors: readonly Server[]): Promise<void> {
+  const closed = doors.map((door) => new Promise((resolve) => door.close(resolve)));
+  await Promise.all([app.close(), ...closed]);
+}

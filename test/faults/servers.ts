@@ -1,0 +1,194 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, chownSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createClient } from '@redis/client';
+import pg from 'pg';
+
+/** A server that one test file has to itself, so that it can be stopped and frozen. */
+export type PrivateServer = {
+  url: string;
+  start(): Promise<void>;
+  /** Ends the server at once. What it has kept on disk is there at the next start. */
+  stop(): Promise<void>;
+  /** Lets every process of the server stand still: connections stay open and nothing answers. */
+  freeze(): void;
+  thaw(): void;
+  /** Ends the server and removes its files. */
+  remove(): Promise<void>;
+};
+
+type Kind = 'postgres' | 'redis';
+
+const startLimitMs = 20_000;
+
+/** Says why a server of this kind cannot be started here; false when it can. CI requires both, and so never skips. */
+export function reasonToSkip(kind: Kind): string | false {
+  if ((process.env.REQUIRE_BACKENDS ?? '').split(',').includes(kind)) return false;
+  if (kind === 'postgres') return findPostgresBinaries() === undefined && 'PostgreSQL’s programs are not installed';
+  return findRedisBinary() === undefined && 'redis-server is not installed';
+}
+
+/** Starts a PostgreSQL of its own on a free port. */
+export async function startPostgres(): Promise<PrivateServer> {
+  const binaries = findPostgresBinaries();
+  if (binaries === undefined) throw new Error('PostgreSQL’s programs are not installed');
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-postgres-'));
+  const data = join(folder, 'data');
+  const user = findPostgresUser();
+  if (user !== undefined) chownSync(folder, user.uid, user.gid);
+  chmodSync(folder, 0o700);
+  const options = { cwd: folder, env: { LC_ALL: 'C', PATH: process.env.PATH ?? '' }, ...user };
+  const init = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'];
+  execFileSync(join(binaries, 'initdb'), init, { ...options, stdio: 'ignore' });
+  const port = await findFreePort();
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+  const settings = ['listen_addresses=127.0.0.1', `unix_socket_directories=${folder}`, 'fsync=off'];
+  const args = ['-D', data, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])];
+  return runServer({
+    url,
+    folder,
+    launch: () => spawn(join(binaries, 'postgres'), args, { ...options, stdio: 'ignore' }),
+    // A shutdown that cuts every connection. SIGKILL would leave its shared memory behind.
+    stopSignal: 'SIGQUIT',
+    probe: async () => {
+      const client = new pg.Client({ connectionString: url });
+      client.on('error', () => {});
+      await client.connect();
+      await client.end();
+    },
+  });
+}
+
+/** Starts a Redis of its own on a free port. */
+export async function startRedis(): Promise<PrivateServer> {
+  const binary = findRedisBinary();
+  if (binary === undefined) throw new Error('redis-server is not installed');
+  const folder = mkdtempSync(join(tmpdir(), 'latchkey-redis-'));
+  const port = await findFreePort();
+  const url = `redis://127.0.0.1:${port}`;
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no'];
+  return runServer({
+    url,
+    folder,
+    launch: () => spawn(binary, args, { stdio: 'ignore' }),
+    stopSignal: 'SIGKILL',
+    probe: async () => {
+      const client = createClient({ url, socket: { reconnectStrategy: false } });
+      client.on('error', () => {});
+      await client.connect();
+      await client.ping();
+      client.destroy();
+    },
+  });
+}
+
+type Recipe = {
+  url: string;
+  folder: string;
+  launch: () => ChildProcess;
+  stopSignal: NodeJS.Signals;
+  probe: () => Promise<void>;
+};
+
+async function runServer({ url, folder, launch, stopSignal, probe }: Recipe): Promise<PrivateServer> {
+  let child: ChildProcess | undefined;
+  let frozen: number[] = [];
+
+  const thaw = () => {
+    for (const pid of frozen) signal(pid, 'SIGCONT');
+    frozen = [];
+  };
+  const server: PrivateServer = {
+    url,
+    async start() {
+      child = launch();
+      await waitUntilAnswering(child, probe);
+    },
+    async stop() {
+      thaw();
+      if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+      const exited = once(child, 'exit');
+      signal(child.pid, stopSignal);
+      await exited;
+    },
+    freeze() {
+      const parent = child?.pid;
+      if (parent === undefined) throw new Error('the server does not run');
+      frozen = [parent, ...listChildren(parent)];
+      for (const pid of frozen) signal(pid, 'SIGSTOP');
+    },
+    thaw,
+    async remove() {
+      await server.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+  try {
+    await server.start();
+  } catch (error) {
+    await server.remove();
+    throw error;
+  }
+  return server;
+}
+
+async function waitUntilAnswering(child: ChildProcess, probe: () => Promise<void>): Promise<void> {
+  const giveUpAtMs = Date.now() + startLimitMs;
+  for (;;) {
+    try {
+      return await probe();
+    } catch (error) {
+      const hasEnded = child.exitCode !== null || child.signalCode !== null;
+      if (hasEnded || Date.now() >= giveUpAtMs) throw new Error('the server did not start', { cause: error });
+    }
+    await sleep(20);
+  }
+}
+
+function findPostgresBinaries(): string | undefined {
+  return globSync('/usr/lib/postgresql/*/bin')
+    .sort()
+    .findLast((folder) => existsSync(join(folder, 'initdb')));
+}
+
+function findRedisBinary(): string | undefined {
+  const folders = (process.env.PATH ?? '').split(':');
+  return [...folders, '/usr/bin', '/usr/local/bin']
+    .map((folder) => join(folder, 'redis-server'))
+    .find((path) => existsSync(path));
+}
+
+/** PostgreSQL refuses to run as root; Debian's package makes a user for it. */
+function findPostgresUser(): { uid: number; gid: number } | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  const line = readFileSync('/etc/passwd', 'utf8').match(/^postgres:[^:]*:(\d+):(\d+):/m);
+  if (line === null) throw new Error('there is no user postgres to run PostgreSQL as');
+  return { uid: Number(line[1]), gid: Number(line[2]) };
+}
+
+function listChildren(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    // A process that has ended meanwhile needs no signal.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+async function findFreePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('the server has no port');
+  server.close();
+  await once(server, 'close');
+  return address.port;
+}
