@@ -69,6 +69,13 @@ export const environmentSchema = Type.Object({
     description:
       'The sender of every mail, as `name <address>` or an address alone. Default: `Latchkey <no-reply@localhost>` outside production.',
   }),
+  MAIL_SUBJECT: Type.String({
+    default: '{subject}',
+    pattern: '^[^\\p{Cc}]*\\{subject\\}[^\\p{Cc}]*$',
+    maxLength: 100,
+    description:
+      'The subject of every mail, with `{subject}` where the message’s own goes: `[Example] {subject}`. The name of the sender is in `MAIL_FROM`.',
+  }),
   PASSWORD_HASH: Type.Union([Type.Literal('bcrypt'), Type.Literal('argon2id')], {
     default: 'bcrypt',
     description:

@@ -35,6 +35,7 @@ describe('the defaults', () => {
         DATABASE_URL: 'sqlite:data/latchkey.db',
         SECRET_KEY: secret,
         MAIL_FROM: 'Latchkey <no-reply@localhost>',
+        MAIL_SUBJECT: '{subject}',
         PASSWORD_HASH: 'bcrypt',
         BCRYPT_COST: 12,
         HASH_THREADS: Math.min(availableParallelism(), 8),

@@ -26,6 +26,7 @@ export type Deps = {
   ephemeral: EphemeralStore;
   /** Undefined when short-lived state is kept in this process. */
   redis: RedisConnection | undefined;
+  /** Begins every key in Redis. */
   redisPrefix: string;
   keyring: Keyring;
   signingKeys: LoadedSigningKeys;
@@ -137,7 +138,7 @@ function createMail({ environment, isDevelopment }: Config, { db, clock, keyring
     clock,
     keyring,
     transport,
-    serviceUrl: environment.PUBLIC_URL,
+    style: { serviceUrl: environment.PUBLIC_URL, subjectTemplate: environment.MAIL_SUBJECT },
     onFailure: ({ id, attempts, error }) =>
       log.warn({ err: error, mail_id: id, attempts }, 'a mail could not be delivered and will be tried again'),
   });

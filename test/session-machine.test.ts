@@ -16,7 +16,8 @@ const usersInPlay = 2;
 const sessionsPerUser = 3;
 const graceMs = 30_000;
 const idleMs = 7 * 24 * 60 * 60 * 1000;
-const absoluteMs = 30 * 24 * 60 * 60 * 1000;
+// A third of the usual, so that a history of thirty steps reaches it.
+const absoluteMs = 10 * 24 * 60 * 60 * 1000;
 const accessTokenSeconds = 1800;
 const recentMs = 300_000;
 
@@ -43,7 +44,8 @@ type Step =
   | { kind: 'logoutByAccess'; user: number; session: number; age: number }
   | { kind: 'changePassword' | 'endOthers' | 'reauthenticate' | 'delete'; user: number; session: number; age: number }
   | { kind: 'endOne'; user: number; session: number; age: number; target: number }
-  | { kind: 'wait'; seconds: number };
+  | { kind: 'wait'; seconds: number }
+  | { kind: 'sweep' };
 
 const user = fc.nat({ max: usersInPlay - 1 });
 const session = fc.nat({ max: 7 });
@@ -75,7 +77,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({ kind: fc.constant('endOne' as const), user, session, age, target: session }),
     weight: 2,
   },
-  { arbitrary: fc.record({ kind: fc.constant('wait' as const), seconds }), weight: 6 },
+  { arbitrary: fc.record({ kind: fc.constant('wait' as const), seconds }), weight: 7 },
+  { arbitrary: fc.constant({ kind: 'sweep' as const }), weight: 1 },
 );
 
 function isLive(model: World, owner: ModelUser, candidate: ModelSession): boolean {
@@ -110,6 +113,8 @@ function assertAnswer(reply: Reply, expected: string | number, what: string): vo
 function noteIssued(model: World, target: ModelSession, tokens: Reply['body']): void {
   const expiresAtSeconds = Math.floor(model.system.clock.now() / 1000) + accessTokenSeconds;
   target.accessTokens.push({ token: tokens.access_token, expiresAtSeconds });
+  const leftSeconds = Math.round((target.idleExpiresAtMs - model.system.clock.now()) / 1000);
+  assert.equal(tokens.refresh_token_expires_in, leftSeconds, 'how long the refresh token lasts');
 }
 
 function noteOpened(model: World, owner: ModelUser, tokens: Reply['body']): void {
@@ -129,7 +134,14 @@ function noteOpened(model: World, owner: ModelUser, tokens: Reply['body']): void
   for (const oldest of liveSessions(model, owner).slice(0, -sessionsPerUser)) oldest.hasEnded = true;
 }
 
+/** What the process does every minute: what has expired goes, and nothing else may. */
+async function sweep({ maintenance }: World): Promise<void> {
+  assert.notEqual(await maintenance.runOnce(), undefined, 'nobody else holds the lease');
+}
+
 async function playLogin(model: World, owner: ModelUser): Promise<void> {
+  // The cap counts rows, so one that has expired must not have kept its place.
+  await sweep(model);
   // The cap ends the oldest; no two are of the same millisecond, so that it is clear which that is.
   model.system.clock.advanceSeconds(0.001);
   const reply = await logIn(model.system, owner.account.email, owner.password);
@@ -225,14 +237,9 @@ async function playAct(model: World, owner: ModelUser, target: ModelSession, act
   }
 }
 
-async function playWait({ system, maintenance }: World, waitSeconds: number): Promise<void> {
-  system.clock.advanceSeconds(waitSeconds);
-  // As the process does every minute: what has expired goes, and nothing else may.
-  await maintenance.runOnce();
-}
-
 async function play(model: World, move: Step): Promise<void> {
-  if (move.kind === 'wait') return playWait(model, move.seconds);
+  if (move.kind === 'wait') return model.system.clock.advanceSeconds(move.seconds);
+  if (move.kind === 'sweep') return sweep(model);
   const owner = model.users[move.user];
   if (owner === undefined) throw new Error('there is no such user');
   if (move.kind === 'login') return playLogin(model, owner);
@@ -267,7 +274,8 @@ async function playHistory(system: System, maintenance: Maintenance, history: re
   while (model.users.length < usersInPlay) {
     const account = await registerUser(system);
     const owner: ModelUser = { account, password: account.password, isDeleted: false, sessions: [] };
-    noteOpened(model, owner, { access_token: account.accessToken, refresh_token: account.refreshToken });
+    const { accessToken: access_token, refreshToken: refresh_token } = account;
+    noteOpened(model, owner, { access_token, refresh_token, refresh_token_expires_in: idleMs / 1000 });
     model.users.push(owner);
   }
   for (const move of history) {
@@ -287,7 +295,10 @@ async function playHistory(system: System, maintenance: Maintenance, history: re
   }
 }
 
-const environment = { SESSIONS_PER_USER_MAX: String(sessionsPerUser) };
+const environment = {
+  SESSIONS_PER_USER_MAX: String(sessionsPerUser),
+  SESSION_MAX_TTL_SECONDS: String(absoluteMs / 1000),
+};
 
 describeOnBackends('the state machine of sessions', environment, (system, backend) => {
   const numRuns = Number(process.env.PROPERTY_RUNS ?? (backend === 'sqlite+memory' ? 150 : 40));

@@ -11,14 +11,15 @@ import {
 } from '../../test/accounts.ts';
 import { assertProblem, assertRefused, type Call, call, type Reply, takeStock } from '../../test/client.ts';
 import { describeOnBackends, digestRows } from '../../test/system.ts';
+import { reauthenticate } from './reauthentication.ts';
 
 describeOnBackends('re-authentication', {}, (system) => {
-  function reauthenticate(user: TestUser, body: unknown): Call {
+  function ask(user: TestUser, body: unknown): Call {
     return { method: 'POST', path: '/auth/reauthenticate', token: user.accessToken, body };
   }
 
   function byCode(user: TestUser, verification_token: string): Call {
-    return reauthenticate(user, { verification_token });
+    return ask(user, { verification_token });
   }
 
   /** The operations that need a recent authentication. */
@@ -71,7 +72,7 @@ describeOnBackends('re-authentication', {}, (system) => {
   test('after the password export, e-mail change and deletion work with the same access token', async () => {
     const user = await registerStaleUser();
     await assertStale(user);
-    const reply = await call(system(), reauthenticate(user, { password: user.password }));
+    const reply = await call(system(), ask(user, { password: user.password }));
     assert.equal(reply.status, 204);
     assert.equal(reply.text, '');
     const statuses = [];
@@ -92,7 +93,7 @@ describeOnBackends('re-authentication', {}, (system) => {
     const user = await registerUser(system());
     const other = await openSession(system(), user);
     system().clock.advanceSeconds(301);
-    assert.equal((await call(system(), reauthenticate(user, { password: user.password }))).status, 204);
+    assert.equal((await call(system(), ask(user, { password: user.password }))).status, 204);
     await assertStale(other);
     system().clock.advanceSeconds(300);
     const exportMe: Call = { method: 'GET', path: '/users/me/export', token: user.accessToken };
@@ -103,7 +104,7 @@ describeOnBackends('re-authentication', {}, (system) => {
 
   test('the next access token and the list of sessions say when it was', async () => {
     const user = await registerStaleUser();
-    await call(system(), reauthenticate(user, { password: user.password }));
+    await call(system(), ask(user, { password: user.password }));
     const { body } = await refresh(system(), user.refreshToken);
     const claims = JSON.parse(Buffer.from(body.access_token.split('.')[1], 'base64url').toString());
     assert.equal(claims.auth_time, Math.floor(system().clock.now() / 1000));
@@ -114,7 +115,7 @@ describeOnBackends('re-authentication', {}, (system) => {
   test('each is recorded with its method, and it moves no other time', async () => {
     const user = await registerStaleUser();
     const before = (await readMe(system(), user.accessToken)).body;
-    await call(system(), reauthenticate(user, { password: user.password }));
+    await call(system(), ask(user, { password: user.password }));
     await call(system(), byCode(user, await prove(user.email)));
     const events = (await eventsOf(user.id)).map(({ type, details }) => ({ type, ...JSON.parse(details) }));
     assert.deepEqual(events.map(({ type, method }) => `${type} ${method}`).sort(), [
@@ -126,7 +127,7 @@ describeOnBackends('re-authentication', {}, (system) => {
 
   test('a wrong password is refused and recorded where failed logins are', async () => {
     const user = await registerStaleUser();
-    await assertOneEvent(reauthenticate(user, { password: 'not the password' }));
+    await assertOneEvent(ask(user, { password: 'not the password' }));
     const [event] = await eventsOf(user.id);
     assert.deepEqual([event?.type, event?.details], ['login.failed', '{"method":"reauthentication"}']);
     await assertStale(user);
@@ -136,10 +137,10 @@ describeOnBackends('re-authentication', {}, (system) => {
   test('somebody else’s password, and any password where there is none, is a wrong one', async () => {
     const user = await registerStaleUser();
     const other = await registerUser(system(), { password: 'quiet lantern over the harbour' });
-    await assertOneEvent(reauthenticate(user, { password: other.password }));
+    await assertOneEvent(ask(user, { password: other.password }));
     const { db } = system().deps;
     await db.updateTable('users').set({ password_hash: null }).where('id', '=', user.id).execute();
-    await assertOneEvent(reauthenticate(user, { password: user.password }));
+    await assertOneEvent(ask(user, { password: user.password }));
   });
 
   test('a proof of another address is refused and left to its owner', async () => {
@@ -193,11 +194,11 @@ describeOnBackends('re-authentication', {}, (system) => {
       [{ password: '' }, '/password', /fewer than 1/],
     ];
     for (const [body, path, message] of bodies) {
-      const probe = await call(system(), reauthenticate(user, body));
+      const probe = await call(system(), ask(user, body));
       const [error] = probe.body.errors;
       assert.equal(error.path, path);
       assert.match(error.message, message);
-      await assertRefused(system(), reauthenticate(user, body), 'validation_failed', { errors: probe.body.errors });
+      await assertRefused(system(), ask(user, body), 'validation_failed', { errors: probe.body.errors });
     }
     await assertStale(user);
     assert.equal(
@@ -209,7 +210,7 @@ describeOnBackends('re-authentication', {}, (system) => {
 
   test('it needs an access token of a session that is alive', async () => {
     const user = await registerUser(system());
-    const request = reauthenticate(user, { password: user.password });
+    const request = ask(user, { password: user.password });
     const { token: _token, ...anonymous } = request;
     await assertRefused(system(), anonymous, 'authentication_required');
     await assertRefused(system(), { ...request, token: user.refreshToken }, 'invalid_token');
@@ -222,30 +223,48 @@ describeOnBackends('re-authentication', {}, (system) => {
     const proof = await prove(user.email);
     const { db } = system().deps;
     await db.updateTable('users').set({ status: 'disabled' }).where('id', '=', user.id).execute();
-    await assertRefused(system(), reauthenticate(user, { password: user.password }), 'invalid_token');
+    await assertRefused(system(), ask(user, { password: user.password }), 'invalid_token');
     await assertRefused(system(), byCode(user, proof), 'invalid_token');
   });
 
-  test('what changes while a password is being checked makes the check worth nothing', async () => {
-    const { db, passwords } = system().deps;
-    const changes = [
-      { password_hash: await passwords.hash('quiet lantern over the harbour') },
-      { status: 'disabled' as const },
-    ];
-    for (const columns of changes) {
+  test('what changes while a proof is being checked makes the check worth nothing', async () => {
+    const { deps } = system();
+    const hash = await deps.passwords.hash('quiet lantern over the harbour');
+    const context = {
+      requestId: '',
+      clientAddress: '203.0.113.7',
+      userAgent: null,
+      signal: AbortSignal.timeout(60_000),
+    };
+    for (const columns of [{ password_hash: hash }, { status: 'disabled' as const }, { email: newEmail() }]) {
       const user = await registerStaleUser();
+      const proof = await prove(user.email);
       const sessionId = user.refreshToken.split('.')[1] ?? '';
-      const read = db.selectFrom('sessions').select('authenticated_at').where('id', '=', sessionId);
+      const principal = { userId: user.id, sessionId, authenticatedAtMs: 0, roles: [], permissions: [] };
+      const change = () => deps.db.updateTable('users').set(columns).where('id', '=', user.id).execute();
+      const read = deps.db.selectFrom('sessions').select('authenticated_at').where('id', '=', sessionId);
       const before = await read.executeTakeFirst();
-      const [reply] = await Promise.all([
-        call(system(), reauthenticate(user, { password: user.password })),
-        // The guard has read the account, or the pool checks the password, when this lands.
-        new Promise<void>((resolve) => setImmediate(resolve)).then(() =>
-          db.updateTable('users').set(columns).where('id', '=', user.id).execute(),
-        ),
-      ]);
-      assert.equal(reply.status, 401);
-      assert.ok(['invalid_credentials', 'invalid_token'].includes(reply.body.code), reply.text);
+      // The check itself is the real one; the change lands when it is done and nothing came of it yet.
+      const verify: typeof deps.passwords.verify = async (...checked) => {
+        const check = await deps.passwords.verify(...checked);
+        await change();
+        return check;
+      };
+      const take: typeof deps.ephemeral.take = async (...taken) => {
+        const payload = await deps.ephemeral.take(...taken);
+        await change();
+        return payload;
+      };
+      const slow = { ...deps, passwords: { ...deps.passwords, verify }, ephemeral: { ...deps.ephemeral, take } };
+      const refused = { code: 'invalid_credentials' };
+      const restore = { password_hash: await deps.passwords.hash(user.password), status: 'active' as const };
+      await assert.rejects(reauthenticate(slow, principal, { password: user.password }, context), refused);
+      await deps.db
+        .updateTable('users')
+        .set({ ...restore, email: user.email })
+        .where('id', '=', user.id)
+        .execute();
+      await assert.rejects(reauthenticate(slow, principal, { verificationToken: proof }, context), refused);
       assert.deepEqual(await read.executeTakeFirst(), before);
     }
   });

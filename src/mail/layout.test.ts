@@ -4,6 +4,7 @@ import { escapeHtml, renderMessage } from './layout.ts';
 import { composeMessage, type Message } from './messages.ts';
 
 const serviceUrl = 'https://auth.example.com';
+const style = { serviceUrl, subjectTemplate: '{subject}' };
 
 const paragraph = '<p style="margin:0 0 16px;font:16px/1.5 system-ui,sans-serif;color:#1c1e21">';
 const bigCode = '<p style="margin:0 0 16px;font:700 32px/1.2 ui-monospace,monospace;letter-spacing:4px;color:#1c1e21">';
@@ -139,13 +140,13 @@ const samples: Record<Message['kind'], Sample[]> = {
 describe('every message', () => {
   for (const { name, message, subject, text, html } of Object.values(samples).flat()) {
     test(`${name} reads exactly like this in text and in HTML`, () => {
-      assert.deepEqual(composeMessage(message, 'en', serviceUrl), { subject, text, html });
+      assert.deepEqual(composeMessage(message, 'en', style), { subject, text, html });
     });
   }
 
   test('names no address but that of the service, and links, loads and runs nothing', () => {
     for (const { message } of Object.values(samples).flat()) {
-      const { subject, text, html } = composeMessage(message, null, serviceUrl);
+      const { subject, text, html } = composeMessage(message, null, style);
       for (const part of [subject, text, html]) {
         for (const url of part.match(/\b[a-z]+:\/\/[^\s<"]*/gi) ?? []) assert.equal(url, serviceUrl);
       }
@@ -158,7 +159,7 @@ describe('every message', () => {
 
   test('has a subject of one line that fits a list of mails, and lines without control characters', () => {
     for (const { message } of Object.values(samples).flat()) {
-      const { subject, text, html } = composeMessage(message, null, serviceUrl);
+      const { subject, text, html } = composeMessage(message, null, style);
       assert.match(subject, /^[ -~]{1,78}$/);
       assert.match(text, /^[\n -~]+$/);
       assert.match(html, /^[\n -~]+$/);
@@ -167,7 +168,7 @@ describe('every message', () => {
 
   test('is in English where the locale is unknown, absent, or a name that every object has', () => {
     const message: Message = { kind: 'password_changed' };
-    const english = composeMessage(message, 'en', serviceUrl);
+    const english = composeMessage(message, 'en', style);
     const locales = [
       null,
       'en-GB',
@@ -181,8 +182,7 @@ describe('every message', () => {
       'toString',
       '"><script>',
     ];
-    for (const locale of locales)
-      assert.deepEqual(composeMessage(message, locale, serviceUrl), english, String(locale));
+    for (const locale of locales) assert.deepEqual(composeMessage(message, locale, style), english, String(locale));
   });
 });
 
@@ -211,4 +211,11 @@ ${smallPrint}${escaped}</p>
     assert.equal(escapeHtml('&amp;'), '&amp;amp;');
     assert.equal(escapeHtml('$1 $` ü 🔑 \\ `'), '$1 $` ü 🔑 \\ `');
   });
+});
+
+test('the operator’s form of the subject goes around the message’s own, and nothing in it is a pattern', () => {
+  const message = { kind: 'code', purpose: 'login', code: 'ABC123', expiresInMinutes: 5 } as const;
+  const subjectOf = (subjectTemplate: string) => composeMessage(message, 'en', { serviceUrl, subjectTemplate }).subject;
+  assert.equal(subjectOf('[Example] {subject}'), '[Example] ABC123 is your code to log in');
+  assert.equal(subjectOf('$& {subject} {subject}'), '$& ABC123 is your code to log in {subject}');
 });

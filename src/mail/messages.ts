@@ -15,8 +15,13 @@ export type Message =
 /** What a code proves the address for. */
 export type CodePurpose = 'registration' | 'login' | 'password_reset' | 'email_change';
 
-/** How mail names the service: what it is called, and the one link that a mail may hold. */
-export type ServiceIdentity = { name: string; url: string; subjectTemplate: string };
+/** How mail presents the service. */
+export type MailStyle = {
+  /** The one link that a mail may hold. */
+  serviceUrl: string;
+  /** The operator's form of every subject, with `{subject}` where the message's own goes. */
+  subjectTemplate: string;
+};
 
 /** One language: one file that writes every message. */
 export type Language = {
@@ -28,10 +33,13 @@ const languages: Readonly<Record<string, Language>> = { en: english };
 const defaultLanguage = 'en';
 
 /** Writes a message in the language of the locale, or in English where there is none. */
-export function composeMessage(message: Message, locale: string | null, serviceUrl: string): RenderedMessage {
+export function composeMessage(message: Message, locale: string | null, style: MailStyle): RenderedMessage {
   const code = findLanguageCode(locale);
   const language = languages[code] ?? english;
-  return renderMessage(language.write(message, serviceUrl), language.footer(serviceUrl), code);
+  const content = language.write(message, style.serviceUrl);
+  // A function, because "$&" in a subject would mean something in a replacement text.
+  const subject = style.subjectTemplate.replace('{subject}', () => content.subject);
+  return renderMessage({ ...content, subject }, language.footer(style.serviceUrl), code);
 }
 
 function findLanguageCode(locale: string | null): string {

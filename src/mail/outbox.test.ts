@@ -11,6 +11,8 @@ import type { Db } from '../db/schema.ts';
 import { createOutbox, type Outbox, type OutgoingMail } from './outbox.ts';
 import type { Mail, MailTransport } from './transport.ts';
 
+const style = { serviceUrl: 'http://latchkey.test', subjectTemplate: '{subject}' };
+
 type Failure = { id: string; attempts: number; error: unknown };
 type World = { database: Database; db: Db; url: string; clock: TestClock; keyring: Keyring };
 type Post = { outbox: Outbox; transport: TestTransport; failures: Failure[] };
@@ -330,7 +332,7 @@ function openPost({ db, clock, keyring }: World): Post {
   const transport = createTransport();
   const failures: Failure[] = [];
   const onFailure = (failure: Failure) => void failures.push(failure);
-  const outbox = createOutbox({ db, clock, keyring, transport, serviceUrl: 'http://latchkey.test', onFailure });
+  const outbox = createOutbox({ db, clock, keyring, transport, style, onFailure });
   return { outbox, transport, failures };
 }
 

@@ -3,7 +3,7 @@ import type { Clock } from '../clock.ts';
 import { newId } from '../crypto/ids.ts';
 import { type Keyring, seal, unseal } from '../crypto/secrets.ts';
 import type { Db, OutboxRow } from '../db/schema.ts';
-import { composeMessage, type Message } from './messages.ts';
+import { composeMessage, type MailStyle, type Message } from './messages.ts';
 import { claimDueRows, deleteOutboxRow, insertOutboxRow, postponeOutboxRow } from './store.ts';
 import type { Mail, MailTransport } from './transport.ts';
 
@@ -36,7 +36,7 @@ type OutboxOptions = {
   clock: Clock;
   keyring: Keyring;
   transport: MailTransport;
-  serviceUrl: string;
+  style: MailStyle;
   onFailure: (failure: { id: string; attempts: number; error: unknown }) => void;
 };
 
@@ -136,7 +136,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   return {
     async enqueue(target, mail) {
       const id = newId();
-      const rendered: Mail = { to: mail.to ?? '', ...composeMessage(mail.message, mail.locale, options.serviceUrl) };
+      const rendered: Mail = { to: mail.to ?? '', ...composeMessage(mail.message, mail.locale, options.style) };
       await insertOutboxRow(target, {
         id,
         user_id: mail.userId,
