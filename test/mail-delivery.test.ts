@@ -15,6 +15,7 @@ type PostOffice = {
   received: Received[];
   /** Recipients tried so far, refused ones too. */
   tried: string[];
+  connections(): number;
   close(): Promise<void>;
 };
 
@@ -134,6 +135,17 @@ for (const backend of backends) {
       assert.deepEqual(mailsTo(slow), []);
     });
 
+    test('that hangs is broken off when the outbox closes, so that nobody sends it twice', async () => {
+      assert.ok(office.connections() > 0);
+      await system.deps.outbox.close();
+      await until(() => office.connections() === 0);
+      const rows = await readRows(system);
+      assert.deepEqual(
+        rows.map((row) => row.next_attempt_at),
+        [system.clock.now()],
+      );
+    });
+
     /** Registers with the code that the mail server got. */
     async function register(email: string, fields: Record<string, unknown>): Promise<string> {
       await ask(email);
@@ -180,6 +192,7 @@ async function openPostOffice(): Promise<PostOffice> {
     url: `smtp://127.0.0.1:${port}`,
     received,
     tried,
+    connections: () => server.connections.size,
     close: () => new Promise((resolve) => server.close(() => resolve())),
   };
 }

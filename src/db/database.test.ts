@@ -157,7 +157,8 @@ describe('the database on SQLite', () => {
       assert.equal(await read('journal_mode'), 'wal');
       assert.equal(await read('synchronous'), 2);
       assert.equal(await read('foreign_keys'), 1);
-      assert.equal(await read('busy_timeout'), 5_000);
+      // SQLite's own wait would stop the event loop; the driver waits instead.
+      assert.equal(await read('busy_timeout'), 0);
     }));
 
   test('a write waits for another writer to finish', () =>

@@ -269,7 +269,7 @@ describe('the memory store when it is full', () => {
   });
 
   test('it refuses a new budget, counts on with those that it holds, and takes new ones when some are over', async () => {
-    const store = createMemoryStore();
+    const store = createMemoryStore({ entries: maxKeys, budgets: maxKeys });
     const windows = [{ uses: 2, perMs: minuteMs }];
     for (let index = 0; index < maxKeys; index += 1) await store.spend(`budget ${index}`, windows, nowMs);
     await assert.rejects(store.spend('one more', windows, nowMs), isUnavailable);

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { Agent, get, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fastify } from 'fastify';
 import type { ApiInstance } from './api.ts';
 import { listen, listenAddresses } from './listener.ts';
@@ -28,6 +30,33 @@ describe('the listener', () => {
     assert.deepEqual(await Promise.all(answers), ['slow', 'slow']);
     await closed;
   });
+
+  for (const [index, address] of addresses.entries()) {
+    test(`is closed only when a request on ${address} has its answer, and not when its client lets go`, async () => {
+      const { listener, origins, release, arrived } = await start();
+      const agent = new Agent({ keepAlive: true });
+      const response = new Promise<IncomingMessage>((resolve) => {
+        get(`${origins[index]}/slow`, { agent }, resolve);
+      });
+      await arrived(1);
+      let isClosed = false;
+      const closed = listener.close(longMs).then(() => {
+        isClosed = true;
+      });
+      await assert.rejects(fetch(`${origins[index]}/quick`));
+      // Longer than closing takes where nothing is under way.
+      await sleep(200);
+      assert.equal(isClosed, false);
+      release();
+      (await response).resume();
+      const limit = setTimeout(() => agent.destroy(), 5_000);
+      const releasedAtMs = performance.now();
+      await closed;
+      clearTimeout(limit);
+      assert.ok(performance.now() - releasedAtMs < 2_000);
+      agent.destroy();
+    });
+  }
 
   test('cuts at the limit what has not finished, on every address', async () => {
     const { listener, origins, arrived } = await start();

@@ -56,6 +56,7 @@ describe('the memory store under a flood', () => {
   test('a budget whose only use is taken back makes room at once', async () => {
     const store = createMemoryStore({ entries: 1, budgets: 1 });
     await store.spend('a', sendBudget, nowMs);
+    await assert.rejects(store.spend('b', sendBudget, nowMs), isUnavailable);
     await store.refund('a', nowMs);
     assert.deepEqual(await store.spend('b', sendBudget, nowMs), { allowed: true });
     assert.deepEqual(await store.spend('b', sendBudget, nowMs + 1), { allowed: false, retryAfterMs: minuteMs - 1 });
