@@ -360,4 +360,20 @@ describeOnBackends('e-mail change', {}, (system) => {
     const subjects = await subjectsOfMails(system(), user.email);
     assert.equal(subjects.filter((subject) => subject === 'Your e-mail address was changed').length, 1);
   });
+
+  test('a change racing a password change ends in one of the two orders, never in an error', async () => {
+    for (let round = 0; round < 15; round += 1) {
+      const user = await registerUser(system());
+      const token = await prove(user, newEmail());
+      const body = { current_password: user.password, new_password: 'quiet lantern over the harbour' };
+      const request: Call = { method: 'PUT', path: '/users/me/password', token: user.accessToken, body };
+      const delayed = new Promise((resolve) => setTimeout(resolve, round % 6));
+      const [password, change] = await Promise.all([
+        call(system(), request),
+        delayed.then(() => call(system(), complete(user, token))),
+      ]);
+      assert.equal(password.status, 204, password.text);
+      if (change.status !== 200) assertProblem(change, 'invalid_verification_token');
+    }
+  });
 });

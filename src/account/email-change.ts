@@ -1,6 +1,6 @@
 import { recordEvent } from '../audit/flow.ts';
 import { inTransaction } from '../db/database.ts';
-import { isUniqueViolation } from '../db/failures.ts';
+import { isForeignKeyViolation, isUniqueViolation } from '../db/failures.ts';
 import type { Db } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
 import { AppError, fieldRefused } from '../errors.ts';
@@ -39,7 +39,13 @@ export async function requestEmailChange(
   const nowMs = deps.clock.now();
   const pending = { user_id: userId, email, created_at: nowMs, expires_at: nowMs + pendingTtlMs };
   const record = (tx: Db) => putPendingEmailChange(tx, pending);
-  return sendEmailChangeCode(deps, { email, userId, record }, context);
+  try {
+    return await sendEmailChangeCode(deps, { email, userId, locale: account.locale, record }, context);
+  } catch (error) {
+    // The account was deleted in this instant, by its owner in another session.
+    if (isForeignKeyViolation(error)) throw new AppError('invalid_token', { cause: error });
+    throw error;
+  }
 }
 
 /** Completes a change of address with the proof of the new one. The old address is told. */
@@ -66,12 +72,13 @@ async function applyChange(deps: Deps, userId: string, newEmail: string, context
   const nowMs = deps.clock.now();
   try {
     return await inTransaction(deps.db, async (tx) => {
+      const old = await getAccount(tx, userId);
+      // The user's row first, as every other change of an account locks it, so that two of them cannot deadlock.
+      if (!(await updateEmail(tx, userId, newEmail, nowMs))) throw new AppError('invalid_token');
       // Cancelled by a reset or a password change, or replaced by a request for another address.
       if (!(await takePendingEmailChange(tx, userId, newEmail, nowMs))) {
         throw new AppError('invalid_verification_token');
       }
-      const old = await getAccount(tx, userId);
-      if (!(await updateEmail(tx, userId, newEmail, nowMs))) throw new AppError('invalid_token');
       await recordEvent(tx, { type: 'email.changed', userId }, context, nowMs);
       await deps.outbox.enqueue(tx, {
         to: old.email,

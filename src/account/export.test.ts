@@ -21,7 +21,7 @@ const firefox = 'Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefo
 const withheld: Record<string, readonly string[]> = {
   users: ['password_hash'],
   user_roles: ['user_id'],
-  sessions: ['user_id', 'generation', 'salt', 'authenticated_at', 'expires_at'],
+  sessions: ['user_id', 'generation', 'salt', 'expires_at'],
   pending_email_changes: ['user_id', 'created_at', 'expires_at'],
   known_devices: ['user_id', 'fingerprint'],
   audit_events: ['id', 'user_id', 'actor_id', 'request_id'],

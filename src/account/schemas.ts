@@ -118,6 +118,7 @@ export const exportSchema = Type.Object(
           client_address: Type.String(),
           created_at: time('When the user logged in.'),
           last_used_at: time('When the session was last refreshed.'),
+          authenticated_at: time('When the user last proved who they are.'),
           expires_at: time('When it ends unless it is refreshed before.'),
         },
         { additionalProperties: false },
@@ -184,6 +185,7 @@ export function toExportResponse(data: AccountExport): Static<typeof exportSchem
       client_address: session.clientAddress,
       created_at: toRfc3339(session.createdAtMs),
       last_used_at: toRfc3339(session.lastUsedAtMs),
+      authenticated_at: toRfc3339(session.authenticatedAtMs),
       expires_at: toRfc3339(session.expiresAtMs),
     })),
     known_devices: data.knownDevices.map((device) => ({

@@ -320,7 +320,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
     ],
     'sessions.updateAuthenticatedAt': () => [sessions.updateAuthenticatedAt(db, sessionId, userId, nowMs)],
     'sessions.deleteSessionsOverCap': () => [
-      sessions.deleteSessionsOverCap(db, userId, { newestId: sessionId, cap: 20 }),
+      sessions.deleteSessionsOverCap(db, userId, { newestId: sessionId, cap: 20, nowMs }),
     ],
     'sessions.deleteSessionsOfUser': () => [
       sessions.deleteSessionsOfUser(db, userId, newId()),
@@ -343,7 +343,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
       password.replacePasswordHash(db, change),
       password.replacePasswordHash(db, { ...change, oldHash: null }),
     ],
-    'password.setPasswordHash': () => [password.setPasswordHash(db, change)],
+    'password.setPasswordHash': () => [password.setPasswordHash(db, { ...change, email: newId() })],
     'password.deletePendingEmailChange': () => [password.deletePendingEmailChange(db, userId)],
     'mail.insertOutboxRow': () => [mail.insertOutboxRow(db, waiting)],
     'mail.claimDueRows': () => [mail.claimDueRows(db, { nowMs, leaseUntilMs: 2, batch: 20 })],

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Dialect, Kysely } from 'kysely';
+import { isRetryable } from './failures.ts';
 import { migrateToLatest } from './migrate.ts';
 import { createPostgresDialect } from './postgres-dialect.ts';
 import type { Db, Schema } from './schema.ts';
@@ -52,7 +53,19 @@ function openSqlite(path: string): Dialect {
   return createSqliteDialect(path);
 }
 
-/** Runs `work` in one transaction: all of it happens, or none. Everything inside must use the given `tx`. */
-export function inTransaction<T>(db: Db, work: (tx: Db) => Promise<T>): Promise<T> {
-  return db.transaction().execute(work);
+// A deadlock has one victim, which succeeds when it tries again; three in a row are a fault to be seen.
+const maxAttempts = 3;
+
+/**
+ * Runs `work` in one transaction: all of it happens, or none. Everything inside must use the given `tx`. It is run
+ * again when PostgreSQL chose it as the victim of a deadlock, so what it does elsewhere must bear repetition.
+ */
+export async function inTransaction<T>(db: Db, work: (tx: Db) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await db.transaction().execute(work);
+    } catch (error) {
+      if (attempt === maxAttempts || !isRetryable(error)) throw error;
+    }
+  }
 }

@@ -58,6 +58,12 @@ export function isForeignKeyViolation(error: unknown): boolean {
   return sqlState === '23503' || sqliteCode === sqliteForeignKeyError;
 }
 
+/** Says whether PostgreSQL undid a transaction that may succeed when it is run again: a deadlock, a conflict. */
+export function isRetryable(error: unknown): boolean {
+  const { sqlState } = readCodes(error);
+  return sqlState === '40P01' || sqlState === '40001';
+}
+
 /** Says whether SQLite refused a statement because somebody else holds the lock: it did nothing and may be repeated. */
 export function isSqliteBusy(error: unknown): boolean {
   const { sqliteCode } = readCodes(error);

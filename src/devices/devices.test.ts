@@ -156,6 +156,16 @@ describeOnBackends('new device notice', {}, (system) => {
     assert.equal(new Set(digests).size, 3, 'the same device has another digest for each user');
   });
 
+  test('text that a client puts into its user agent never gets into the mail', async () => {
+    const user = await register();
+    const userAgent = 'Your account is locked: visit http://evil.example/now to win/1.0 x';
+    await logInFrom(user, { userAgent });
+    const mail = await newestMail(system(), user.email);
+    assert.equal(mail?.subject, subject);
+    assert.match(mail?.text ?? '', /Device: unknown\./);
+    assert.ok(!`${mail?.text}${mail?.html}`.includes('evil'));
+  });
+
   test('neither browser, system nor address can be read in what is kept', async () => {
     const user = await register();
     await logInFrom(user, { userAgent: chrome, remoteAddress: '198.51.100.7' });

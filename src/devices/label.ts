@@ -8,13 +8,24 @@ export type Device = {
   family: string;
 };
 
-const labelMaxLength = 100;
+// What the library does not know it takes from the user agent as it stands, and that is the client's own text: it
+// must not get into a mail.
+const knownNames: ReadonlySet<string> = new Set(Object.values({ ...Bowser.BROWSER_MAP, ...Bowser.OS_MAP }));
 
 /** Reads a device from a user agent. What it says is the client's own claim and is never trusted. */
 export function readDevice(userAgent: string | null): Device {
   if (userAgent === null || userAgent === '') return { label: null, family: 'unknown' };
-  const { browser, os, platform } = Bowser.parse(userAgent);
-  const names = [browser.name, os.name].filter((name) => name !== undefined && name !== '');
-  const label = names.length === 0 ? null : names.join(' on ').slice(0, labelMaxLength);
-  return { label, family: [browser.name, os.name, platform.type].map((name) => name ?? '?').join('/') };
+  const parsed = Bowser.parse(userAgent);
+  const browser = knownName(parsed.browser.name);
+  const os = knownName(parsed.os.name);
+  const names = [browser, os].filter((name) => name !== undefined);
+  const platform = Object.values<string>(Bowser.PLATFORMS_MAP).find((type) => type === parsed.platform.type);
+  return {
+    label: names.length === 0 ? null : names.join(' on '),
+    family: [browser, os, platform].map((name) => name ?? '?').join('/'),
+  };
+}
+
+function knownName(name: string | undefined): string | undefined {
+  return name !== undefined && knownNames.has(name) ? name : undefined;
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hash as argon2Hash } from '@node-rs/argon2';
 import { hash as bcryptHash } from '@node-rs/bcrypt';
-import { goodPassword, logIn, newEmail, proveAddress, readMe, registerUser } from '../../test/accounts.ts';
+import { goodPassword, logIn, newEmail, proveAddress, readMe, refresh, registerUser } from '../../test/accounts.ts';
 import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
@@ -159,5 +159,18 @@ describeOnBackends('login', {}, (system) => {
     const token = await proveAddress(system(), user.email, 'login');
     const replies = await Promise.all(Array.from({ length: 50 }, () => call(system(), codeLogin(token))));
     assert.equal(replies.filter((reply) => reply.status === 200).length, 1);
+  });
+});
+
+describeOnBackends('the cap on sessions', { SESSIONS_PER_USER_MAX: '3' }, (system) => {
+  test('a session that has expired takes nobody’s place', async () => {
+    const user = await registerUser(system());
+    // Two that nobody refreshes and that are not cleaned away yet, and the first one, kept alive.
+    for (let login = 0; login < 2; login += 1) await logIn(system(), user.email, user.password);
+    system().clock.advanceSeconds(6 * 24 * 3600);
+    const kept = await refresh(system(), user.refreshToken);
+    system().clock.advanceSeconds(2 * 24 * 3600);
+    assert.equal((await logIn(system(), user.email, user.password)).status, 200);
+    assert.equal((await refresh(system(), kept.body.refresh_token)).status, 200);
   });
 });

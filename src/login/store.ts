@@ -18,14 +18,15 @@ function selectCandidate(db: Db) {
 }
 
 /**
- * Notes a login if the account is still as it was checked: active and with the same password hash. Returns
- * false when it was disabled, deleted or given another password in the meantime.
+ * Notes a login if the account is still as it was checked: active, with the same address and password hash.
+ * Returns false when it was disabled, deleted, moved or given another password in the meantime.
  */
 export async function recordLogin(db: Db, candidate: LoginCandidate, nowMs: number): Promise<boolean> {
   const result = await db
     .updateTable('users')
     .set({ last_login_at: nowMs })
     .where('id', '=', candidate.id)
+    .where('email', '=', candidate.email)
     .where('status', '=', 'active')
     .where('password_hash', candidate.password_hash === null ? 'is' : '=', candidate.password_hash)
     .executeTakeFirst();

@@ -32,18 +32,22 @@ export type Maintenance = {
 
 /** Creates the cleaner. Of several instances on one database, one works and the others look on. */
 export function createMaintenance(deps: Deps): Maintenance {
-  const holder = newId();
+  const lease = { name: 'maintenance', holder: newId() };
   const sweeps = listSweeps(deps);
   let timer: NodeJS.Timeout | undefined;
-  let running: Promise<unknown> = Promise.resolve();
+  let running: Promise<void> | undefined;
   let isClosing = false;
 
   async function runOnce(): Promise<number | undefined> {
     const nowMs = deps.clock.now();
     await deps.ephemeral.collect(nowMs);
-    if (!(await takeLease(deps.db, { name: 'maintenance', holder, nowMs, untilMs: nowMs + leaseMs }))) return undefined;
+    if (!(await takeLease(deps.db, { ...lease, nowMs, untilMs: nowMs + leaseMs }))) return undefined;
     let removed = 0;
-    for (const sweep of sweeps) removed += await sweepInBatches(sweep, nowMs);
+    for (const sweep of sweeps) {
+      removed += await sweepInBatches(sweep, nowMs);
+      // Renewed between sweeps; one sweep is bounded well under the lease.
+      await takeLease(deps.db, { ...lease, nowMs: deps.clock.now(), untilMs: deps.clock.now() + leaseMs });
+    }
     return removed;
   }
 
@@ -60,12 +64,17 @@ export function createMaintenance(deps: Deps): Maintenance {
   }
 
   function runInBackground(): void {
-    running = runOnce().then(
-      (removed) => {
-        if (removed) deps.log.info({ removed }, 'removed rows that had expired');
-      },
-      (error: unknown) => deps.log.warn({ err: error }, 'removing expired rows failed and will be tried again'),
-    );
+    // A sweep that takes longer than the timer goes on alone.
+    running ??= runOnce()
+      .then(
+        (removed) => {
+          if (removed) deps.log.info({ removed }, 'removed rows that had expired');
+        },
+        (error: unknown) => deps.log.warn({ err: error }, 'removing expired rows failed and will be tried again'),
+      )
+      .finally(() => {
+        running = undefined;
+      });
   }
 
   return {

@@ -34,7 +34,12 @@ export async function changePassword(
   const owner = await findPasswordOwner(deps.db, principal.userId);
   if (owner === undefined) throw new AppError('invalid_token');
   const check = await deps.passwords.verify(input.currentPassword, owner.password_hash, context.signal);
-  if (!check.matches) throw new AppError('invalid_credentials');
+  if (!check.matches) {
+    // Written where a failed login is written: it is the same guess at the same password.
+    const event = { type: 'login.failed', userId: owner.id, details: { method: 'password_change' } } as const;
+    await recordEvent(deps.db, event, context, deps.clock.now());
+    throw new AppError('invalid_credentials');
+  }
   requireAcceptablePassword(deps, input.newPassword, owner.email, '/new_password');
   const newHash = await deps.passwords.hash(input.newPassword, context.signal);
 
@@ -83,7 +88,7 @@ async function applyReset(deps: Deps, email: string, newHash: string, context: R
   await inTransaction(deps.db, async (tx) => {
     const owner = await findResetOwner(tx, email);
     // Disabled, deleted or moved to another address since the code was sent.
-    if (owner === undefined || !(await setPasswordHash(tx, { userId: owner.id, newHash, nowMs }))) {
+    if (owner === undefined || !(await setPasswordHash(tx, { userId: owner.id, email, newHash, nowMs }))) {
       throw new AppError('invalid_verification_token');
     }
     await endSessionsOfUser(tx, owner.id);

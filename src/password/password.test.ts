@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { logIn, openSession, readMe, refresh, registerUser, subjectsOfMails } from '../../test/accounts.ts';
-import { assertProblem, assertRefused, type Call, call } from '../../test/client.ts';
+import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
 const newPassword = 'quiet lantern over the harbour';
@@ -28,7 +28,11 @@ describeOnBackends('password change', {}, (system) => {
 
   test('a wrong current password changes nothing and ends nothing', async () => {
     const user = await registerUser(system());
-    await assertRefused(system(), change(user.accessToken, 'not the password', newPassword), 'invalid_credentials');
+    const before = await takeStock(system());
+    const reply = await call(system(), change(user.accessToken, 'not the password', newPassword));
+    assertProblem(reply, 'invalid_credentials');
+    // Nothing but the event of a failed login, which is what it is.
+    assert.deepEqual(await takeStock(system()), { ...before, audit_events: (before.audit_events ?? 0) + 1 });
     assert.equal((await logIn(system(), user.email, user.password)).status, 200);
   });
 

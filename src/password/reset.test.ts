@@ -333,4 +333,24 @@ describeOnBackends('password reset', {}, (system) => {
       assertProblem(await readMe(system(), refreshed.body.access_token), 'invalid_token');
     }
   });
+
+  test('an account that moves while it is being reset keeps its password', async () => {
+    const user = await registerUser(system());
+    const token = await prove(user.email);
+    const email = newEmail();
+    let reply = Promise.resolve<Awaited<ReturnType<typeof call>> | undefined>(undefined);
+    await system()
+      .deps.db.transaction()
+      .execute(async (tx) => {
+        await tx.updateTable('users').set({ email }).where('id', '=', user.id).execute();
+        reply = call(system(), reset(token));
+        // Long enough for the reset to have read the account as it still was, and to wait for this row.
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      });
+    const answered = await reply;
+    assert.ok(answered);
+    assertProblem(answered, 'invalid_verification_token');
+    assert.equal((await logIn(system(), email, user.password)).status, 200);
+    assert.equal((await readMe(system(), user.accessToken)).status, 200);
+  });
 });

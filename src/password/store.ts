@@ -35,15 +35,19 @@ export function findResetOwner(db: Db, email: string): Promise<(PasswordOwner & 
     .executeTakeFirst();
 }
 
-/** Sets the hash of an active account whatever it was. Returns false when the account is gone or disabled. */
+/**
+ * Sets the hash of an active account whatever it was. Returns false when the account is gone or disabled, or has
+ * another address than the one that was proved.
+ */
 export async function setPasswordHash(
   db: Db,
-  change: { userId: string; newHash: string; nowMs: number },
+  change: { userId: string; email: string; newHash: string; nowMs: number },
 ): Promise<boolean> {
   const result = await db
     .updateTable('users')
     .set({ password_hash: change.newHash, updated_at: change.nowMs })
     .where('id', '=', change.userId)
+    .where('email', '=', change.email)
     .where('status', '=', 'active')
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;

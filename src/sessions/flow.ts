@@ -80,7 +80,7 @@ export async function openSession(
     user_agent: context.userAgent,
     device_label: readDevice(context.userAgent).label,
   });
-  await deleteSessionsOverCap(tx, userId, { newestId: id, cap: SESSIONS_PER_USER_MAX });
+  await deleteSessionsOverCap(tx, userId, { newestId: id, cap: SESSIONS_PER_USER_MAX, nowMs });
   const opened = await findSessionWithUser(tx, id);
   if (opened === undefined) throw new Error('a session that was just opened is not there');
   return opened;

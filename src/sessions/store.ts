@@ -85,7 +85,7 @@ const excessBatch = 1_000;
 export async function deleteSessionsOverCap(
   db: Db,
   userId: string,
-  { newestId, cap }: { newestId: string; cap: number },
+  { newestId, cap, nowMs }: { newestId: string; cap: number; nowMs: number },
 ): Promise<void> {
   await db
     .deleteFrom('sessions')
@@ -95,6 +95,8 @@ export async function deleteSessionsOverCap(
         .select('id')
         .where('user_id', '=', userId)
         .where('id', '!=', newestId)
+        // One that has expired takes nobody's place; the cleaner comes for it.
+        .where('idle_expires_at', '>', nowMs)
         .orderBy('created_at', 'desc')
         .orderBy('id', 'desc')
         .limit(excessBatch)

@@ -39,7 +39,7 @@ type CodeRequest = {
   /** Who asks, where that is a user who is logged in. */
   userId: string | null;
   /** Whose account the mail is about. */
-  recipient: CodeRecipient | undefined;
+  recipient: Pick<CodeRecipient, 'id' | 'locale'> | undefined;
   /** Makes the mail around the code; undefined where nobody is to be mailed. */
   compose: (code: string) => Message | undefined;
   /** What else is written when the mail is, in the same transaction. */
@@ -89,13 +89,15 @@ export async function sendCode(
 /** Sends the code that proves a new address of a user who is logged in, or tells the address's owner of the attempt. */
 export async function sendEmailChangeCode(
   deps: Deps,
-  input: { email: string; userId: string; record: (tx: Db) => Promise<void> },
+  input: { email: string; userId: string; locale: string | null; record: (tx: Db) => Promise<void> },
   context: RequestContext,
 ): Promise<SentCode> {
-  const { email, userId, record } = input;
-  const recipient = await findRecipient(deps.db, email);
+  const { email, userId, locale, record } = input;
+  const owner = await findRecipient(deps.db, email);
   const compose = (code: string): Message =>
-    recipient === undefined ? codeMessage(deps, 'email_change', code) : { kind: 'address_in_use' };
+    owner === undefined ? codeMessage(deps, 'email_change', code) : { kind: 'address_in_use' };
+  // The mail goes with the account that it is about: the owner's of the address, or else the asker's.
+  const recipient = owner ?? { id: userId, locale };
   return issueCode(deps, { email, purpose: 'email_change', userId, recipient, compose, record }, context);
 }
 
