@@ -63,10 +63,11 @@ export function registerHealth(app: ApiInstance, deps: Deps): void {
   );
 }
 
-async function checkReadiness({ database, ephemeral }: Deps): Promise<Static<typeof readySchema>> {
+async function checkReadiness({ database, ephemeral, isStopping }: Deps): Promise<Static<typeof readySchema>> {
   const [databaseState, ephemeralState] = await Promise.all([probe(database.ping()), probe(ephemeral.ping())]);
   const components = { database: databaseState, ephemeral: ephemeralState };
-  if (databaseState === 'down') return { status: 'unavailable', components };
+  // Red from the first moment of a stop, so that a balancer sends nothing more while the rest is finished.
+  if (databaseState === 'down' || isStopping()) return { status: 'unavailable', components };
   return { status: ephemeralState === 'down' ? 'degraded' : 'ready', components };
 }
 
