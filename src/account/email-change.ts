@@ -4,7 +4,7 @@ import { isForeignKeyViolation, isUniqueViolation } from '../db/failures.ts';
 import type { Db } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
 import { AppError, fieldRefused } from '../errors.ts';
-import { noticeTtlMs } from '../mail/outbox.ts';
+import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type Principal, requireRecentAuthentication } from '../sessions/flow.ts';
 import {
@@ -80,13 +80,7 @@ async function applyChange(deps: Deps, userId: string, newEmail: string, context
         throw new AppError('invalid_verification_token');
       }
       await recordEvent(tx, { type: 'email.changed', userId }, context, nowMs);
-      await deps.outbox.enqueue(tx, {
-        to: old.email,
-        userId,
-        locale: old.locale,
-        message: { kind: 'email_changed' },
-        expiresAtMs: nowMs + noticeTtlMs,
-      });
+      await deps.outbox.enqueue(tx, notice(old, { kind: 'email_changed' }, nowMs));
       return { account: await getAccount(tx, userId), oldEmail: old.email };
     });
   } catch (error) {

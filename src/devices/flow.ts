@@ -3,7 +3,7 @@ import { toRfc3339 } from '../clock.ts';
 import { hmacSha256 } from '../crypto/secrets.ts';
 import type { Db } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
-import { noticeTtlMs } from '../mail/outbox.ts';
+import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { readDevice } from './label.ts';
 import { deleteDevicesOverCap, insertDevice, listDevices, touchDevice } from './store.ts';
@@ -31,18 +31,19 @@ export async function noticeDevice(deps: Deps, tx: Db, owner: DeviceOwner, conte
   if (fingerprint === undefined) return;
   await insertDevice(tx, owner.id, fingerprint, nowMs);
   await deleteDevicesOverCap(tx, owner.id, devicesPerUserMax);
-  await deps.outbox.enqueue(tx, {
-    to: owner.email,
-    userId: owner.id,
-    locale: owner.locale,
-    message: {
-      kind: 'new_sign_in',
-      device: readDevice(context.userAgent).label,
-      clientAddress: context.clientAddress,
-      time: toRfc3339(nowMs),
-    },
-    expiresAtMs: nowMs + noticeTtlMs,
-  });
+  await deps.outbox.enqueue(
+    tx,
+    notice(
+      owner,
+      {
+        kind: 'new_sign_in',
+        device: readDevice(context.userAgent).label,
+        clientAddress: context.clientAddress,
+        time: toRfc3339(nowMs),
+      },
+      nowMs,
+    ),
+  );
 }
 
 /** Lists when a user's devices were seen, for the export. */

@@ -49,8 +49,18 @@ const closeLimitMs = 2_000;
 const firstRetryMs = 2_000;
 const maxRetryMs = 300_000;
 
-/** How long a notice is worth delivering; a code is worth it only as long as it works. */
-export const noticeTtlMs = 3 * 24 * 60 * 60 * 1000;
+// A notice is worth delivering for three days; a code only as long as it works.
+const noticeTtlMs = 3 * 24 * 60 * 60 * 1000;
+
+/** A mail that tells the owner of an account what happened to it. */
+export function notice(
+  owner: { id: string; email: string; locale: string | null },
+  message: Message,
+  nowMs: number,
+): OutgoingMail {
+  const { id: userId, email: to, locale } = owner;
+  return { to, userId, locale, message, expiresAtMs: nowMs + noticeTtlMs };
+}
 
 /** Creates the outbox over a transport. */
 export function createOutbox(options: OutboxOptions): Outbox {

@@ -3,7 +3,7 @@ import { findPasswordFault } from '../crypto/password-policy.ts';
 import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
-import { noticeTtlMs } from '../mail/outbox.ts';
+import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { endSessionsOfUser, type Principal } from '../sessions/flow.ts';
 import { forgetAddress, peekProof, useVerificationToken } from '../verification/flow.ts';
@@ -51,13 +51,7 @@ export async function changePassword(
     await endSessionsOfUser(tx, owner.id, principal.sessionId);
     await deletePendingEmailChange(tx, owner.id);
     await recordEvent(tx, { type: 'password.changed', userId: owner.id }, context, nowMs);
-    await deps.outbox.enqueue(tx, {
-      to: owner.email,
-      userId: owner.id,
-      locale: owner.locale,
-      message: { kind: 'password_changed' },
-      expiresAtMs: nowMs + noticeTtlMs,
-    });
+    await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_changed' }, nowMs));
   });
   deps.outbox.wake();
 }
@@ -94,12 +88,6 @@ async function applyReset(deps: Deps, email: string, newHash: string, context: R
     await endSessionsOfUser(tx, owner.id);
     await deletePendingEmailChange(tx, owner.id);
     await recordEvent(tx, { type: 'password.reset', userId: owner.id }, context, nowMs);
-    await deps.outbox.enqueue(tx, {
-      to: owner.email,
-      userId: owner.id,
-      locale: owner.locale,
-      message: { kind: 'password_reset' },
-      expiresAtMs: nowMs + noticeTtlMs,
-    });
+    await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_reset' }, nowMs));
   });
 }

@@ -3,7 +3,7 @@ import { isGenuineRefreshToken, parseRefreshToken } from '../crypto/refresh-toke
 import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
-import { noticeTtlMs } from '../mail/outbox.ts';
+import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { findLiveSession, type IssuedTokens, issueTokens } from './flow.ts';
 import { advanceGeneration, deleteSession, type SessionWithUser } from './store.ts';
@@ -68,13 +68,7 @@ async function endForReuse(deps: Deps, { session, user }: SessionWithUser, conte
       context,
       nowMs,
     );
-    await deps.outbox.enqueue(tx, {
-      to: user.email,
-      userId: user.id,
-      locale: user.locale,
-      message: { kind: 'session_ended_for_reuse' },
-      expiresAtMs: nowMs + noticeTtlMs,
-    });
+    await deps.outbox.enqueue(tx, notice(user, { kind: 'session_ended_for_reuse' }, nowMs));
   });
   deps.outbox.wake();
 }
