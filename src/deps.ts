@@ -10,7 +10,7 @@ import type { Db } from './db/schema.ts';
 import { createMemoryStore } from './ephemeral/memory.ts';
 import { connectRedis, createRedisStore, type RedisConnection } from './ephemeral/redis.ts';
 import type { EphemeralStore } from './ephemeral/store.ts';
-import { checkSecretFingerprint, type LoadedSigningKeys, loadSigningKeys } from './keys/flow.ts';
+import { checkSecretFingerprint, type LoadedSigningKeys, loadSigningKeys, rememberSecrets } from './keys/flow.ts';
 import { createMailbox, type Mailbox } from './mail/mailbox.ts';
 import { createOutbox, type Outbox } from './mail/outbox.ts';
 import { createSmtpTransport } from './mail/smtp.ts';
@@ -61,8 +61,9 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
     });
     opened.defer(() => database.close());
     const { db } = database;
-    await checkSecretFingerprint(db, keyring, clock.now());
+    await checkSecretFingerprint(db, keyring);
     const signingKeys = await loadSigningKeys(db, keyring, clock.now());
+    await rememberSecrets(db, keyring, clock.now());
     const redis = openRedis(environment.REDIS_URL, (error) => {
       // Leaving cuts a connection that is still being made, which is nobody's trouble.
       if (!opened.disposed) log.warn({ err: error }, 'Redis is not reachable; codes are refused until it is');

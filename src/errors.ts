@@ -32,14 +32,16 @@ export const errorCatalogue = {
     title: 'The code is not valid',
     meaning:
       'The code is wrong, has expired, was used, was replaced by a newer one, was tried five times, or was never sent. The answer does not say which.',
-    remedy: 'Check the newest mail, or ask for a new code with `POST /auth/send-code`.',
+    remedy:
+      'Check the newest mail, or ask for a new code with `POST /auth/send-code` (for a new address, `POST /users/me/email`).',
   },
   invalid_verification_token: {
     status: 400,
     title: 'The verification token is not valid',
     meaning:
       'The token is unknown, used, older than ten minutes, or was made for another purpose. It works once, for the purpose of the code that it stands for.',
-    remedy: 'Prove the address again with `POST /auth/send-code` and `POST /auth/verify-code`.',
+    remedy:
+      'Prove the address again with `POST /auth/send-code` (for a new address, `POST /users/me/email`) and `POST /auth/verify-code`.',
   },
   authentication_required: {
     status: 401,
@@ -58,7 +60,7 @@ export const errorCatalogue = {
     status: 401,
     title: 'The credentials are not valid',
     meaning:
-      'The address and password do not belong to an account that may log in. Unknown, disabled and wrong are answered alike.',
+      'The address and password do not belong to an account that may log in. Unknown, disabled and wrong are answered alike. Where you are logged in already, the password is not the current one.',
     remedy: 'Check both, or log in with an e-mailed code.',
   },
   invalid_refresh_token: {
@@ -79,7 +81,7 @@ export const errorCatalogue = {
     title: 'A more recent authentication is required',
     meaning:
       'The operation needs the user to have authenticated within `max_age` seconds (RFC 9470), and this session is older.',
-    remedy: 'Authenticate again, then repeat the request with the new access token.',
+    remedy: 'Call `POST /auth/reauthenticate`, then repeat the request with the same access token.',
   },
   not_found: {
     status: 404,
@@ -122,7 +124,7 @@ export const errorCatalogue = {
     status: 422,
     title: 'The request does not match its schema',
     meaning:
-      'A field is missing, unknown, of the wrong type or outside its limits. `errors` names each (at most 20) by JSON Pointer (RFC 6901).',
+      'A field is missing, unknown, of the wrong type or outside its limits. `errors` names each (at most 20): a body field by JSON Pointer (RFC 6901), a parameter by its name.',
     remedy: 'Correct the fields named in `errors`.',
   },
   password_rejected: {
@@ -152,8 +154,10 @@ export const errorCatalogue = {
   temporarily_unavailable: {
     status: 503,
     title: 'The service cannot do this right now',
-    meaning: 'A component is away or a queue is full. Nothing was changed. `Retry-After` says when to try again.',
-    remedy: 'Wait as long as `Retry-After` says and send the same request again.',
+    meaning:
+      'A component is away or a queue is full. As a rule nothing was changed. `Retry-After` says when to try again.',
+    remedy:
+      'Wait as long as `Retry-After` says and send the same request again. If that is refused as used, ask for a new code.',
   },
 } as const satisfies Record<string, CatalogueEntry>;
 

@@ -1,5 +1,5 @@
 import { ConfigError } from './config.ts';
-import { DatabaseBusyError } from './db/failures.ts';
+import { DatabaseBusyError, meansNoConnection } from './db/failures.ts';
 import { WrongSecretError } from './keys/flow.ts';
 
 type StartError = Error & {
@@ -12,10 +12,6 @@ type StartError = Error & {
   address?: string;
   hostname?: string;
 };
-
-const networkCodes = /^(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)$/;
-// pg reports these without a code.
-const networkMessages = /^(?:timeout exceeded when trying to connect|Connection terminated|timeout expired)/;
 
 // Appendix A of PostgreSQL's manual.
 const postgresFaults: Readonly<Record<string, string>> = {
@@ -78,7 +74,7 @@ function explainDatabase(error: StartError): string | undefined {
   const sqliteCode = error instanceof DatabaseBusyError ? sqliteBusy : errcode;
   const fault = sqliteCode === undefined ? postgresFaults[code] : sqliteFaults[sqliteCode & 0xff];
   if (fault !== undefined) return `DATABASE_URL: ${fault}`;
-  if (networkCodes.test(code) || networkMessages.test(message)) {
+  if (meansNoConnection(error)) {
     return `DATABASE_URL: PostgreSQL does not answer (${code || message}). Start it, or correct host and port.`;
   }
   // Kysely's words.

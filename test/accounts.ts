@@ -93,3 +93,8 @@ function toTestUser(reply: Reply, password: string): TestUser {
   const { user, access_token: accessToken, refresh_token: refreshToken } = reply.body;
   return { id: user.id, email: user.email, password, accessToken, refreshToken };
 }
+
+/** What a refusal says when the budget of mails of an address is used up. */
+export const budgetSpent = {
+  detail: 'This address was mailed a moment ago, or too often. Retry-After says when the next mail can be sent.',
+};

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  budgetSpent,
   logIn,
   newEmail,
   openSession,
@@ -112,6 +113,6 @@ describeOnBackends('account', {}, (system) => {
   test('deletion does not give the address a new budget of mails', async () => {
     const user = await registerUser(system());
     await call(system(), remove(user.accessToken));
-    assertProblem(await sendCode(system(), user.email, 'registration'), 'too_many_requests');
+    assertProblem(await sendCode(system(), user.email, 'registration'), 'too_many_requests', budgetSpent);
   });
 });

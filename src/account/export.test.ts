@@ -19,7 +19,7 @@ const firefox = 'Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefo
 // Digests and seals of secrets, and what only keeps the service's own books. Everything else that a table
 // holds about a person must be in the export.
 const withheld: Record<string, readonly string[]> = {
-  users: ['password_hash'],
+  users: ['password_hash', 'proofs_valid_from'],
   user_roles: ['user_id'],
   sessions: ['user_id', 'generation', 'salt', 'expires_at'],
   pending_email_changes: ['user_id', 'created_at', 'expires_at'],

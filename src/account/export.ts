@@ -17,9 +17,9 @@ export type AccountExport = {
   events: Awaited<ReturnType<typeof listEventsOfUser>>;
 };
 
-// More sessions than the cap allows, and more events than a person makes in years; both are bounds, not pages.
+// More sessions than the cap allows, and as many events as can be written without holding others up.
 const maxSessions = 1_000;
-const maxEvents = 10_000;
+const maxEvents = 1_000;
 
 /** Collects everything held about the user. Needs a recent authentication, and is itself recorded. */
 export async function exportAccount(deps: Deps, principal: Principal, context: RequestContext): Promise<AccountExport> {

@@ -66,12 +66,13 @@ export async function updateAccount(
  */
 export async function deleteAccount(deps: Deps, principal: Principal, context: RequestContext): Promise<void> {
   requireRecentAuthentication(deps, principal);
-  const { email } = await getAccount(deps.db, principal.userId);
   const pending = await findPendingEmailChange(deps.db, principal.userId, deps.clock.now());
-  await inTransaction(deps.db, async (tx) => {
-    if (!(await deleteUser(tx, principal.userId))) throw new AppError('invalid_token');
+  const email = await inTransaction(deps.db, async (tx) => {
+    const address = await deleteUser(tx, principal.userId);
+    if (address === undefined) throw new AppError('invalid_token');
     await recordEvent(tx, { type: 'user.deleted', userId: principal.userId }, context, deps.clock.now());
     await forgetPersonInEvents(tx, principal.userId);
+    return address;
   });
   await forgetAddress(deps, email);
   if (pending !== undefined) await forgetAddress(deps, pending.email);

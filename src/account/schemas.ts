@@ -143,7 +143,7 @@ export const exportSchema = Type.Object(
         },
         { additionalProperties: false },
       ),
-      { description: 'The newest 10,000 audit events about the user, the newest first.' },
+      { description: 'The newest 1,000 audit events about the user, the newest first.' },
     ),
   },
   {

@@ -24,10 +24,10 @@ export async function updateProfile(db: Db, userId: string, change: ProfileChang
   return result.numUpdatedRows === 1n;
 }
 
-/** Deletes a user; sessions, roles and waiting mail go with the row. Returns false when the user was gone. */
-export async function deleteUser(db: Db, userId: string): Promise<boolean> {
-  const result = await db.deleteFrom('users').where('id', '=', userId).executeTakeFirst();
-  return result.numDeletedRows === 1n;
+/** Deletes a user; sessions, roles and waiting mail go with the row. Returns the address, or undefined when it was gone. */
+export async function deleteUser(db: Db, userId: string): Promise<string | undefined> {
+  const row = await db.deleteFrom('users').where('id', '=', userId).returning('email').executeTakeFirst();
+  return row?.email;
 }
 
 /** Sets the address that a user may change to, replacing the one before. */
@@ -67,6 +67,9 @@ export async function takePendingEmailChange(db: Db, userId: string, email: stri
 
 /** Sets a user's address. Returns false when the user is gone. Fails with a unique violation when another account has it. */
 export async function updateEmail(db: Db, userId: string, email: string, nowMs: number): Promise<boolean> {
-  const query = db.updateTable('users').set({ email, updated_at: nowMs }).where('id', '=', userId);
+  const query = db
+    .updateTable('users')
+    .set({ email, updated_at: nowMs, proofs_valid_from: nowMs })
+    .where('id', '=', userId);
   return (await query.executeTakeFirst()).numUpdatedRows === 1n;
 }

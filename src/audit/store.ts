@@ -21,6 +21,7 @@ export function listNewestEvents(db: Db, userId: string, limit: number): Promise
     .selectAll()
     .where('user_id', '=', userId)
     .orderBy('occurred_at', 'desc')
+    .orderBy('id', 'desc')
     .limit(limit)
     .execute();
 }

@@ -79,8 +79,11 @@ function readCodes(error: unknown): { sqlState?: string; sqliteCode?: number } {
   };
 }
 
-// A name with several addresses that all refuse gives one error that holds an error for each.
-function meansNoConnection(error: unknown): boolean {
+/**
+ * Says whether an error is of a connection that could not be made or was lost. A name with several addresses that all
+ * refuse gives one error that holds an error for each.
+ */
+export function meansNoConnection(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(meansNoConnection);
   if (!(error instanceof Error)) return false;
   const { code, message } = error as NodeJS.ErrnoException;

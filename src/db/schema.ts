@@ -1,4 +1,4 @@
-import type { Insertable, Kysely, Selectable } from 'kysely';
+import type { Generated, Insertable, Kysely, Selectable } from 'kysely';
 
 /**
  * The tables as TypeScript sees them, the same on SQLite and PostgreSQL. Times are milliseconds since the
@@ -32,6 +32,7 @@ type UsersTable = {
   created_at: number;
   updated_at: number;
   last_login_at: number | null;
+  proofs_valid_from: Generated<number>;
 };
 
 type RolesTable = { name: string; description: string; permissions: string; created_at: number };

@@ -236,6 +236,8 @@ describeOnBackends('new device notice', {}, (system) => {
     await noticeDevice({ ...deps, keyring: rotated }, deps.db, owner, context);
     assert.equal(await noticesTo(user), 1);
     await noticeDevice({ ...deps, keyring: createKeyring([secret]) }, deps.db, owner, context);
+    assert.equal(await noticesTo(user), 1, 'one login under both secrets moved it to the newer one');
+    await noticeDevice({ ...deps, keyring: createKeyring([`${secret}, and yet another`]) }, deps.db, owner, context);
     assert.equal(await noticesTo(user), 2, 'without the secret that it was noted under it cannot be recognised');
   });
 });

@@ -1,12 +1,19 @@
 import ipaddr from 'ipaddr.js';
 import { toRfc3339 } from '../clock.ts';
-import { hmacSha256 } from '../crypto/secrets.ts';
+import { hmacSha256, type SecretRoot } from '../crypto/secrets.ts';
 import type { Db } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
 import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { readDevice } from './label.ts';
-import { deleteDevicesOverCap, insertDevice, listDevices, touchDevice } from './store.ts';
+import {
+  deleteDevice,
+  deleteDevicesOfUser,
+  deleteDevicesOverCap,
+  insertDevice,
+  listDevices,
+  touchDevice,
+} from './store.ts';
 
 /** Whose device it is, and where the notice about a new one goes. */
 export type DeviceOwner = { id: string; email: string; locale: string | null };
@@ -16,20 +23,20 @@ const devicesPerUserMax = 50;
 const ipv4PrefixBits = 16;
 const ipv6PrefixBits = 32;
 
-/** Remembers the device of a registration, which is nobody's news. Pass its transaction. */
-export async function rememberFirstDevice(deps: Deps, tx: Db, userId: string, context: RequestContext): Promise<void> {
+/** Remembers the device that an owner is at, which is nobody's news. Pass the transaction of the act. */
+export async function rememberDevice(deps: Deps, tx: Db, userId: string, context: RequestContext): Promise<void> {
   const [fingerprint] = fingerprintsOf(deps, userId, context);
-  if (fingerprint !== undefined) await insertDevice(tx, userId, fingerprint, deps.clock.now());
+  await insertDevice(tx, userId, fingerprint, deps.clock.now());
 }
 
 /** Tells the owner when a login comes from a device that was not seen before. Pass the transaction of the login. */
 export async function noticeDevice(deps: Deps, tx: Db, owner: DeviceOwner, context: RequestContext): Promise<void> {
   const nowMs = deps.clock.now();
-  const fingerprints = fingerprintsOf(deps, owner.id, context);
-  if (await touchDevice(tx, owner.id, fingerprints, nowMs)) return;
-  const [fingerprint] = fingerprints;
-  if (fingerprint === undefined) return;
+  const [fingerprint, ...older] = fingerprintsOf(deps, owner.id, context);
+  if (await touchDevice(tx, owner.id, fingerprint, nowMs)) return;
   await insertDevice(tx, owner.id, fingerprint, nowMs);
+  // Known under an older secret: the digest under the newest takes its place, and it is nobody's news.
+  if (await deleteDevice(tx, owner.id, older)) return;
   await deleteDevicesOverCap(tx, owner.id, devicesPerUserMax);
   await deps.outbox.enqueue(
     tx,
@@ -46,6 +53,11 @@ export async function noticeDevice(deps: Deps, tx: Db, owner: DeviceOwner, conte
   );
 }
 
+/** Forgets every device of a user: a thief's must be news again after the owner has taken the account back. */
+export async function forgetDevices(tx: Db, userId: string): Promise<void> {
+  await deleteDevicesOfUser(tx, userId);
+}
+
 /** Lists when a user's devices were seen, for the export. */
 export async function listKnownDevices(db: Db, userId: string) {
   const rows = await listDevices(db, userId, devicesPerUserMax);
@@ -53,9 +65,11 @@ export async function listKnownDevices(db: Db, userId: string) {
 }
 
 /** One keyed digest for each configured secret, the newest first, so that a rotation forgets no device. */
-function fingerprintsOf(deps: Deps, userId: string, context: RequestContext): string[] {
+function fingerprintsOf(deps: Deps, userId: string, context: RequestContext): [string, ...string[]] {
   const parts = [userId, readDevice(context.userAgent).family, networkOf(context.clientAddress)];
-  return deps.keyring.all.map((root) => hmacSha256(root.key('device'), parts));
+  const digestUnder = (root: SecretRoot) => hmacSha256(root.key('device'), parts);
+  const { current, all } = deps.keyring;
+  return [digestUnder(current), ...all.filter((root) => root !== current).map(digestUnder)];
 }
 
 function networkOf(address: string): string {

@@ -1,14 +1,25 @@
 import type { Db } from '../db/schema.ts';
 
-/** Notes that a device was used now. Returns false when the user was never seen on it. */
-export async function touchDevice(db: Db, userId: string, fingerprints: readonly string[], nowMs: number) {
+/** Notes that a device was used now. Returns false when the user was never seen on it under this digest. */
+export async function touchDevice(db: Db, userId: string, fingerprint: string, nowMs: number): Promise<boolean> {
   const result = await db
     .updateTable('known_devices')
     .set({ last_seen_at: nowMs })
     .where('user_id', '=', userId)
-    .where('fingerprint', 'in', [...fingerprints])
+    .where('fingerprint', '=', fingerprint)
     .executeTakeFirst();
   return result.numUpdatedRows > 0n;
+}
+
+/** Forgets a device under digests that a newer one has replaced. Returns false when there were none. */
+export async function deleteDevice(db: Db, userId: string, fingerprints: readonly string[]): Promise<boolean> {
+  if (fingerprints.length === 0) return false;
+  const result = await db
+    .deleteFrom('known_devices')
+    .where('user_id', '=', userId)
+    .where('fingerprint', 'in', [...fingerprints])
+    .executeTakeFirst();
+  return result.numDeletedRows > 0n;
 }
 
 /** Remembers a device; one that a parallel login has just added stays as it is. */
@@ -18,6 +29,11 @@ export async function insertDevice(db: Db, userId: string, fingerprint: string, 
     .values({ user_id: userId, fingerprint, first_seen_at: nowMs, last_seen_at: nowMs })
     .onConflict((conflict) => conflict.columns(['user_id', 'fingerprint']).doNothing())
     .execute();
+}
+
+/** Forgets every device of a user. */
+export async function deleteDevicesOfUser(db: Db, userId: string): Promise<void> {
+  await db.deleteFrom('known_devices').where('user_id', '=', userId).execute();
 }
 
 /** Lists when a user's devices were seen, the newest first. */

@@ -1,6 +1,6 @@
 import { createClient } from '@redis/client';
+import { answerWithin } from '../deadline.ts';
 import { AppError } from '../errors.ts';
-import { answerWithin } from './deadline.ts';
 import { redisScripts } from './redis-scripts.ts';
 import type { EphemeralStore } from './store.ts';
 

@@ -1,51 +1,10 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer } from 'node:net';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { redisUrl } from '../../test/backends.ts';
-import { AppError } from '../errors.ts';
-import { createMemoryStore } from './memory.ts';
-import { connectRedis, createRedisStore, type RedisConnection } from './redis.ts';
-import type { Entry, EphemeralStore, Window } from './store.ts';
+import { dayMs, ephemeralBackends, hourMs, minuteMs, newKey, sendBudget, useStore } from '../../test/ephemeral.ts';
+import type { Entry, Window } from './store.ts';
 
-type Backend = { name: string; open(): Promise<{ store: EphemeralStore; close(): Promise<void> }> };
-
-const memory: Backend = {
-  name: 'memory',
-  open: async () => ({ store: createMemoryStore(), close: async () => {} }),
-};
-
-const redis: Backend = {
-  name: 'redis',
-  async open() {
-    const prefix = `latchkey_test_${randomBytes(8).toString('hex')}:`;
-    const client = await openRedis();
-    const store = createRedisStore(client, prefix);
-    return {
-      store,
-      async close() {
-        for await (const keys of client.scanIterator({ MATCH: `${prefix}*`, COUNT: 1000 })) {
-          if (keys.length > 0) await client.del(keys);
-        }
-        await store.close();
-      },
-    };
-  },
-};
-
-const hasRedis = process.env.FOUND_BACKENDS?.includes('redis') ?? false;
-const minuteMs = 60_000;
-const hourMs = 60 * minuteMs;
-const dayMs = 24 * hourMs;
-const sendBudget: readonly Window[] = [
-  { uses: 1, perMs: minuteMs },
-  { uses: 5, perMs: hourMs },
-  { uses: 10, perMs: dayMs },
-];
-
-for (const backend of hasRedis ? [memory, redis] : [memory]) {
+for (const backend of ephemeralBackends) {
   describe(`short-lived entries (${backend.name})`, () => {
     const store = useStore(backend);
     const nowMs = Date.now();
@@ -248,95 +207,6 @@ for (const backend of hasRedis ? [memory, redis] : [memory]) {
   });
 }
 
-describe('the memory store when it is full', () => {
-  const maxKeys = 100_000;
-  const nowMs = Date.now();
-  const entry: Entry = { digest: 'right', payload: 'payload', expiresAtMs: nowMs + minuteMs, tries: 5 };
-
-  test('it refuses a new entry, serves the entries that it holds, and takes new ones when some expired', async () => {
-    const store = createMemoryStore();
-    for (let index = 0; index < maxKeys; index += 1) await store.put(`entry ${index}`, entry, nowMs);
-    await assert.rejects(store.put('one more', entry, nowMs), isUnavailable);
-    assert.equal(await store.peek('one more', 'right', nowMs), undefined);
-    await store.put('entry 0', { ...entry, payload: 'replaced' }, nowMs);
-    assert.equal(await store.take('entry 0', ['right'], nowMs), 'replaced');
-    assert.equal(await store.take('entry 1', ['right'], nowMs), 'payload');
-    await store.put('one more', { ...entry, expiresAtMs: nowMs + hourMs }, nowMs);
-    await store.put('and another', entry, nowMs);
-    await assert.rejects(store.put('too many', entry, nowMs), isUnavailable);
-    await store.put('too many', entry, entry.expiresAtMs);
-    assert.equal(await store.peek('one more', 'right', entry.expiresAtMs), 'payload', 'only the expired made room');
-  });
-
-  test('it refuses a new budget, counts on with those that it holds, and takes new ones when some are over', async () => {
-    const store = createMemoryStore({ entries: maxKeys, budgets: maxKeys });
-    const windows = [{ uses: 2, perMs: minuteMs }];
-    for (let index = 0; index < maxKeys; index += 1) await store.spend(`budget ${index}`, windows, nowMs);
-    await assert.rejects(store.spend('one more', windows, nowMs), isUnavailable);
-    assert.deepEqual(await store.spend('budget 0', windows, nowMs), { allowed: true });
-    assert.deepEqual(await store.spend('budget 0', windows, nowMs), { allowed: false, retryAfterMs: minuteMs });
-    assert.deepEqual(await store.spend('one more', windows, nowMs + minuteMs), { allowed: true });
-  });
-});
-
-describe('the memory store over time', () => {
-  test('collecting frees the room of what has expired', async () => {
-    const store = createMemoryStore();
-    const entry = { digest: 'right', payload: 'payload', expiresAtMs: 2 };
-    for (let index = 0; index < 100_000; index += 1) await store.put(`entry ${index}`, entry, 1);
-    await assert.rejects(store.put('one more', entry, 1), isUnavailable);
-    await store.collect(2);
-    await store.put('one more', entry, 1);
-  });
-});
-
-describe('the Redis store', () => {
-  test('without a Redis every operation is refused as temporarily unavailable within two seconds', async () => {
-    const errors: Error[] = [];
-    const client = connectRedis(`redis://127.0.0.1:${await findClosedPort()}`, (error) => errors.push(error));
-    const store = createRedisStore(client, 'latchkey_test:');
-    const startedAtMs = performance.now();
-    const entry = { digest: 'digest', payload: 'payload', expiresAtMs: 2 };
-    const operations: (() => Promise<unknown>)[] = [
-      () => store.put('{a}', entry, 1),
-      () => store.peek('{a}', 'digest', 1),
-      () => store.take('{a}', ['digest'], 1),
-      () => store.remove(['{a}', '{b}']),
-      () => store.spend('{a}', sendBudget, 1),
-      () => store.refund('{a}', 1),
-      () => store.ping(),
-    ];
-    const refuseAll = () => Promise.all(operations.map((operation) => assert.rejects(operation(), isUnavailable)));
-    await refuseAll();
-    while (errors.length < 2) await new Promise((resolve) => setImmediate(resolve));
-    await refuseAll();
-    const tookMs = performance.now() - startedAtMs;
-    await store.close();
-    assert.ok(tookMs < 2_000, `it took ${tookMs} ms`);
-  });
-
-  test('each command names one key, so that it works on a cluster', { skip: !hasRedis }, async () => {
-    const prefix = `latchkey_test_${randomBytes(8).toString('hex')}:`;
-    const [client, observer] = await Promise.all([openRedis(), openRedis()]);
-    const store = createRedisStore(client, prefix);
-    const commands: string[] = [];
-    await observer.monitor((line) => commands.push(String(line)));
-    const nowMs = Date.now();
-    await store.put('{a}:entry', { digest: 'd', payload: 'p', expiresAtMs: nowMs + minuteMs, tries: 5 }, nowMs);
-    await store.peek('{a}:entry', 'd', nowMs);
-    await store.take('{a}:entry', ['d'], nowMs);
-    await store.spend('{a}:budget', sendBudget, nowMs);
-    await store.refund('{a}:budget', nowMs);
-    await store.remove(['{a}:budget', '{b}:entry', '{last}']);
-    while (!commands.some((line) => line.includes(`${prefix}{last}`)))
-      await new Promise((resolve) => setImmediate(resolve));
-    await Promise.all([store.close(), observer.destroy()]);
-    const own = commands.filter((line) => line.includes(prefix));
-    assert.ok(own.length >= 8, own.join('\n'));
-    for (const line of own) assert.equal(line.split(prefix).length - 1, 1, line);
-  });
-});
-
 /** The shortest wait after which every window has room, found by trying each moment at which a use is over. */
 function expectedWait(windows: readonly Window[], times: readonly number[], nowMs: number): number {
   const hasRoomAt = (atMs: number) =>
@@ -344,40 +214,4 @@ function expectedWait(windows: readonly Window[], times: readonly number[], nowM
   const ends = windows.flatMap(({ perMs }) => times.map((time) => time + perMs));
   const moments = [nowMs, ...ends.filter((end) => end > nowMs)].sort((a, b) => a - b);
   return (moments.find(hasRoomAt) ?? Number.NaN) - nowMs;
-}
-
-function useStore(backend: Backend): () => EphemeralStore {
-  let opened: Awaited<ReturnType<Backend['open']>> | undefined;
-  before(async () => {
-    opened = await backend.open();
-  });
-  after(() => opened?.close());
-  return () => {
-    if (opened === undefined) throw new Error('the store is not open');
-    return opened.store;
-  };
-}
-
-function newKey(): string {
-  return `{${randomBytes(8).toString('hex')}}:key`;
-}
-
-async function openRedis(): Promise<RedisConnection> {
-  const client = connectRedis(redisUrl, () => {});
-  await once(client, 'ready');
-  return client;
-}
-
-async function findClosedPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('the server has no port');
-  server.close();
-  await once(server, 'close');
-  return address.port;
-}
-
-function isUnavailable(error: unknown): boolean {
-  return error instanceof AppError && error.code === 'temporarily_unavailable' && (error.retryAfterSeconds ?? 0) > 0;
 }

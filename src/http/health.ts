@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
+import { answerWithin } from '../deadline.ts';
 import type { Deps } from '../deps.ts';
-import { answerWithin } from '../ephemeral/deadline.ts';
 import type { ApiInstance } from './api.ts';
 import { operation } from './schemas.ts';
 
@@ -49,7 +49,8 @@ export function registerHealth(app: ApiInstance, deps: Deps): void {
         operationId: 'getReadiness',
         tag: 'Service',
         summary: 'Can it serve logins?',
-        description: 'Names each component with its state. 503 when logins cannot be served.',
+        description:
+          'Names each component with its state. 503 when logins cannot be served, and from the moment a stop begins.',
         response: { 200: readySchema, 503: { ...readySchema, description: 'Logins cannot be served.' } },
       }),
     },

@@ -121,6 +121,10 @@ function describeFault(fault: FastifySchemaValidationError): { pointer: string; 
       const name = escapePointer(String(params.additionalProperty));
       return { pointer: `${instancePath}/${name}`, message: 'is not a known field' };
     }
+    case 'minProperties':
+      return { pointer: instancePath, message: `must have at least ${String(params.limit)} field(s)` };
+    case 'maxProperties':
+      return { pointer: instancePath, message: `must have at most ${String(params.limit)} field(s)` };
     case 'enum':
       return { pointer: instancePath, message: `must be one of ${(params.allowedValues as string[]).join(', ')}` };
     default:

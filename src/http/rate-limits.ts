@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import { answerWithin } from '../deadline.ts';
 import type { Deps } from '../deps.ts';
-import { answerWithin } from '../ephemeral/deadline.ts';
 import { AppError } from '../errors.ts';
 import { clientAddress, clientNetwork } from './client-address.ts';
 

@@ -36,7 +36,7 @@ export class WrongSecretError extends Error {
  * Stops a boot under a foreign SECRET_KEY before it can write anything under it. A new secret is accepted
  * when the list that it heads still holds one that the database knows.
  */
-export async function checkSecretFingerprint(db: Db, keyring: Keyring, nowMs: number): Promise<void> {
+export async function checkSecretFingerprint(db: Db, keyring: Keyring): Promise<void> {
   const known = await listSecretFingerprints(db);
   const isKnown = keyring.all.some((root) => known.includes(root.fingerprint));
   if (known.length > 0 && !isKnown) {
@@ -45,6 +45,10 @@ export async function checkSecretFingerprint(db: Db, keyring: Keyring, nowMs: nu
         'cannot be read. Give the old value back, or append it after a comma to rotate it.',
     );
   }
+}
+
+/** Remembers the secrets under which a boot succeeded. */
+export async function rememberSecrets(db: Db, keyring: Keyring, nowMs: number): Promise<void> {
   for (const root of keyring.all) await rememberSecretFingerprint(db, root.fingerprint, nowMs);
 }
 

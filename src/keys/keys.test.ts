@@ -9,7 +9,7 @@ import { type Backend, backends, createScratch, describeOnBackends } from '../..
 import { createKeyring } from '../crypto/secrets.ts';
 import { openDatabase } from '../db/database.ts';
 import type { Db } from '../db/schema.ts';
-import { checkSecretFingerprint, loadSigningKeys, WrongSecretError } from './flow.ts';
+import { checkSecretFingerprint, loadSigningKeys, rememberSecrets, WrongSecretError } from './flow.ts';
 
 const nowMs = 1_800_000_000_000;
 
@@ -181,8 +181,10 @@ const publicMembers = ['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y'];
 
 /** What a process does with its secret before it serves. */
 async function start(db: Db, keyring: ReturnType<typeof createKeyring>) {
-  await checkSecretFingerprint(db, keyring, nowMs);
-  return loadSigningKeys(db, keyring, nowMs);
+  await checkSecretFingerprint(db, keyring);
+  const keys = await loadSigningKeys(db, keyring, nowMs);
+  await rememberSecrets(db, keyring, nowMs);
+  return keys;
 }
 
 function readKeys(db: Db) {

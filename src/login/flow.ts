@@ -7,10 +7,12 @@ import { AppError } from '../errors.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
 import { readEmailAddress, useVerificationToken } from '../verification/flow.ts';
+import { refusePassword } from './refusal.ts';
 import { findCandidate, type LoginCandidate, recordLogin, replaceOutdatedHash } from './store.ts';
 
 type LoginMethod = 'password' | 'code';
 type LoginResult = { tokens: IssuedTokens; account: Account };
+type CommittedLogin = { session: Awaited<ReturnType<typeof openSession>>; account: Account };
 
 /**
  * Logs in by address and password. Unknown, disabled and wrong take the same steps: one hash is computed
@@ -24,15 +26,14 @@ export async function logIn(
   const email = readEmailAddress(input.email);
   const candidate = await findCandidate(deps.db, email);
   const check = await deps.passwords.verify(input.password, candidate?.password_hash ?? null, context.signal);
-  if (check.unreadable) warnOfUnreadableHash(deps, candidate?.id);
   if (candidate === undefined || !check.matches || candidate.status !== 'active') {
-    return refuse(deps, candidate, context);
+    return refusePassword(deps, { userId: candidate?.id ?? null, check, use: 'password' }, context);
   }
-  const result = await completeLogin(deps, candidate, 'password', context);
+  const login = await completeLogin(deps, candidate, { method: 'password' }, context);
   if (check.outdated && candidate.password_hash !== null) {
     await rehash(deps, candidate.id, candidate.password_hash, input.password);
   }
-  return result;
+  return withTokens(deps, login);
 }
 
 /** Logs in by an address proved with an e-mailed code. */
@@ -41,23 +42,24 @@ export async function logInWithCode(
   input: { verificationToken: string },
   context: RequestContext,
 ): Promise<LoginResult> {
-  return useVerificationToken(deps, input.verificationToken, 'login', async ({ email }) => {
+  const login = await useVerificationToken(deps, input.verificationToken, 'login', async ({ email, sentAtMs }) => {
     const candidate = await findCandidate(deps.db, email);
     // Disabled or deleted since the code was sent. The proof itself was good, but there is nobody to log in.
     if (candidate?.status !== 'active') throw new AppError('invalid_verification_token');
-    return completeLogin(deps, candidate, 'code', context);
+    return completeLogin(deps, candidate, { method: 'code', proofSentAtMs: sentAtMs }, context);
   });
+  return withTokens(deps, login);
 }
 
 async function completeLogin(
   deps: Deps,
   candidate: LoginCandidate,
-  method: LoginMethod,
+  { method, proofSentAtMs }: { method: LoginMethod; proofSentAtMs?: number },
   context: RequestContext,
-): Promise<LoginResult> {
+): Promise<CommittedLogin> {
   const nowMs = deps.clock.now();
-  const { session, account } = await inTransaction(deps.db, async (tx) => {
-    if (!(await recordLogin(tx, candidate, nowMs))) {
+  const login = await inTransaction(deps.db, async (tx) => {
+    if (!(await recordLogin(tx, candidate, { nowMs, proofSentAtMs }))) {
       throw new AppError(method === 'password' ? 'invalid_credentials' : 'invalid_verification_token');
     }
     const details = { method };
@@ -67,14 +69,12 @@ async function completeLogin(
     return { session: opened, account: await getAccount(tx, candidate.id) };
   });
   deps.outbox.wake();
-  return { tokens: await issueTokens(deps, session), account };
+  return login;
 }
 
-async function refuse(deps: Deps, candidate: LoginCandidate | undefined, context: RequestContext): Promise<never> {
-  // Where there is no account the event has no user: what was typed could be a password in the wrong field.
-  const event = { type: 'login.failed', userId: candidate?.id ?? null, details: { method: 'password' } } as const;
-  await recordEvent(deps.db, event, context, deps.clock.now());
-  throw new AppError('invalid_credentials');
+/** Signs the tokens of a login that is committed, outside everything that a failure could still take back. */
+async function withTokens(deps: Deps, { session, account }: CommittedLogin): Promise<LoginResult> {
+  return { tokens: await issueTokens(deps, session), account };
 }
 
 /** Brings a hash up to today's scheme while the password is known. The login is done and does not depend on it. */
@@ -85,12 +85,4 @@ async function rehash(deps: Deps, userId: string, oldHash: string, password: str
   } catch (error) {
     deps.log.warn({ err: error, user_id: userId }, 'an outdated password hash was left for the next login');
   }
-}
-
-/** The owner cannot log in with the password until it is reset or the secret is given back; operators must know. */
-function warnOfUnreadableHash(deps: Deps, userId: string | undefined): void {
-  deps.log.warn(
-    { user_id: userId },
-    'a stored password hash cannot be read: its secret is not configured, or it is damaged',
-  );
 }

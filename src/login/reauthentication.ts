@@ -5,7 +5,8 @@ import { AppError } from '../errors.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type Principal, renewAuthentication } from '../sessions/flow.ts';
 import { peekProof, useVerificationToken } from '../verification/flow.ts';
-import { findCandidateById, isUnchanged, type LoginCandidate } from './store.ts';
+import { refusePassword } from './refusal.ts';
+import { findCandidateById, type LoginCandidate, lockIfUnchanged } from './store.ts';
 
 /** What proves again who the user is: the password, or the address proved for `login`. */
 export type Reauthentication = { password: string } | { verificationToken: string };
@@ -31,13 +32,8 @@ async function byPassword(
   context: RequestContext,
 ): Promise<void> {
   const check = await deps.passwords.verify(password, candidate.password_hash, context.signal);
-  if (!check.matches) {
-    // Written where a failed login is written: it is the same guess at the same password.
-    const event = { type: 'login.failed', userId: candidate.id, details: { method: 'reauthentication' } } as const;
-    await recordEvent(deps.db, event, context, deps.clock.now());
-    throw new AppError('invalid_credentials');
-  }
-  await complete(deps, principal, candidate, 'password', context);
+  if (!check.matches) await refusePassword(deps, { userId: candidate.id, check, use: 'reauthentication' }, context);
+  await complete(deps, principal, candidate, { method: 'password' }, context);
 }
 
 async function byCode(
@@ -50,19 +46,23 @@ async function byCode(
   // Judged before it is used up: a proof of another address is left to its owner.
   const { email } = await peekProof(deps, token, 'login');
   if (email !== candidate.email) throw new AppError('invalid_verification_token');
-  await useVerificationToken(deps, token, 'login', () => complete(deps, principal, candidate, 'code', context));
+  await useVerificationToken(deps, token, 'login', ({ sentAtMs }) =>
+    complete(deps, principal, candidate, { method: 'code', proofSentAtMs: sentAtMs }, context),
+  );
 }
 
 async function complete(
   deps: Deps,
   principal: Principal,
   candidate: LoginCandidate,
-  method: 'password' | 'code',
+  { method, proofSentAtMs }: { method: 'password' | 'code'; proofSentAtMs?: number },
   context: RequestContext,
 ): Promise<void> {
   await inTransaction(deps.db, async (tx) => {
     // The password, the address or the status may have changed since it was checked.
-    if (!(await isUnchanged(tx, candidate))) throw new AppError('invalid_credentials');
+    if (!(await lockIfUnchanged(tx, candidate, proofSentAtMs))) {
+      throw new AppError(method === 'password' ? 'invalid_credentials' : 'invalid_verification_token');
+    }
     await renewAuthentication(deps, tx, principal);
     const event = { type: 'session.reauthenticated', userId: candidate.id, details: { method } } as const;
     await recordEvent(tx, event, context, deps.clock.now());

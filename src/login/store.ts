@@ -18,17 +18,50 @@ function selectCandidate(db: Db) {
 }
 
 /**
- * Notes a login if the account is still as it was checked: active, with the same address and password hash.
+ * Notes a login if the account is still as it was checked: active, with the same address and password hash, and still
+ * taking proofs from when the code was sent.
  * Returns false when it was disabled, deleted, moved or given another password in the meantime.
  */
-export async function recordLogin(db: Db, candidate: LoginCandidate, nowMs: number): Promise<boolean> {
+export async function recordLogin(
+  db: Db,
+  candidate: LoginCandidate,
+  login: { nowMs: number; proofSentAtMs?: number | undefined },
+): Promise<boolean> {
+  return updateIfUnchanged(db, candidate, { last_login_at: login.nowMs }, login.proofSentAtMs);
+}
+
+/**
+ * Holds an account still for the rest of the transaction if it is as it was checked. A plain read would not do: on
+ * PostgreSQL the account could change between it and the write that follows.
+ */
+export async function lockIfUnchanged(db: Db, candidate: LoginCandidate, proofSentAtMs?: number): Promise<boolean> {
+  return updateIfUnchanged(db, candidate, { email: candidate.email }, proofSentAtMs);
+}
+
+async function updateIfUnchanged(
+  db: Db,
+  candidate: LoginCandidate,
+  columns: { last_login_at: number } | { email: string },
+  proofSentAtMs: number | undefined,
+): Promise<boolean> {
   const result = await db
     .updateTable('users')
-    .set({ last_login_at: nowMs })
+    .set(columns)
     .where('id', '=', candidate.id)
     .where('email', '=', candidate.email)
     .where('status', '=', 'active')
     .where('password_hash', candidate.password_hash === null ? 'is' : '=', candidate.password_hash)
+    .$if(proofSentAtMs !== undefined, (query) => query.where('proofs_valid_from', '<', proofSentAtMs ?? 0))
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
+}
+
+/** Holds a user's row still for the rest of the transaction. Returns false when there is none. */
+export async function lockUser(db: Db, userId: string): Promise<boolean> {
+  const result = await db
+    .updateTable('users')
+    .set((eb) => ({ email: eb.ref('email') }))
+    .where('id', '=', userId)
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }
@@ -44,14 +77,4 @@ export async function replaceOutdatedHash(
     .where('id', '=', change.userId)
     .where('password_hash', '=', change.oldHash)
     .execute();
-}
-
-/** Says whether an account still has the address, the password and the active status that were checked. */
-export async function isUnchanged(db: Db, candidate: LoginCandidate): Promise<boolean> {
-  const current = await findCandidateById(db, candidate.id);
-  return (
-    current?.status === 'active' &&
-    current.email === candidate.email &&
-    current.password_hash === candidate.password_hash
-  );
 }

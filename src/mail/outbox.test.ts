@@ -1,21 +1,10 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { createTestClock, type TestClock } from '../../test/clock.ts';
-import { type Backend, backends, createScratch } from '../../test/system.ts';
+import { inWorld, newKeyring, newMail, openPost, readRows } from '../../test/outbox.ts';
+import { backends } from '../../test/system.ts';
 import { newId } from '../crypto/ids.ts';
-import { createKeyring, type Keyring } from '../crypto/secrets.ts';
-import { type Database, inTransaction, openDatabase } from '../db/database.ts';
+import { inTransaction } from '../db/database.ts';
 import type { Db } from '../db/schema.ts';
-import { createOutbox, type Outbox, type OutgoingMail } from './outbox.ts';
-import type { Mail, MailTransport } from './transport.ts';
-
-const style = { serviceUrl: 'http://latchkey.test', subjectTemplate: '{subject}' };
-
-type Failure = { id: string; attempts: number; error: unknown };
-type World = { database: Database; db: Db; url: string; clock: TestClock; keyring: Keyring };
-type Post = { outbox: Outbox; transport: TestTransport; failures: Failure[] };
 
 for (const backend of backends) {
   describe(`the outbox (${backend})`, () => {
@@ -151,43 +140,6 @@ for (const backend of backends) {
         assert.deepEqual(await readRows(world.db), []);
       }));
 
-    test('two instances deliver each of 200 mails exactly once between them', () =>
-      inWorld(backend, async (world) => {
-        // SQLite has one process; there the two share its connection.
-        const other = backend === 'sqlite+memory' ? world.database : await openDatabase(world.url, () => {});
-        const [one, two] = [openPost(world), openPost({ ...world, db: other.db })];
-        const recipients = Array.from({ length: 200 }, (_, index) => `user-${index}@example.com`);
-        await inTransaction(world.db, async (tx) => {
-          for (const to of recipients) await one.outbox.enqueue(tx, newMail(world, { to }));
-        });
-        const drain = async ({ outbox }: Post) => {
-          while ((await readRows(world.db)).length > 0) {
-            await outbox.deliverDue();
-            await new Promise((resolve) => setImmediate(resolve));
-          }
-        };
-        await Promise.all([drain(one), drain(two)]);
-        const sent = [...one.transport.sent, ...two.transport.sent].map(({ to }) => to);
-        assert.deepEqual(sent.sort(), recipients.sort());
-        if (other !== world.database) await other.close();
-      }));
-
-    test('a mail that a dead process had claimed is delivered by another when the lease is over', () =>
-      inWorld(backend, async (world) => {
-        const [dead, alive] = [openPost(world), openPost(world)];
-        dead.transport.hangs = () => true;
-        await dead.outbox.enqueue(world.db, newMail(world));
-        void dead.outbox.deliverDue();
-        while (dead.transport.attempts === 0) await new Promise((resolve) => setImmediate(resolve));
-        world.clock.advanceSeconds(119.999);
-        await alive.outbox.deliverDue();
-        assert.deepEqual(alive.transport.sent, []);
-        world.clock.advanceSeconds(0.001);
-        await alive.outbox.deliverDue();
-        assert.equal(alive.transport.sent.length, 1);
-        assert.deepEqual(await readRows(world.db), []);
-      }));
-
     test('the mail to a deleted user goes with the user, and other mail stays', () =>
       inWorld(backend, async (world) => {
         const { outbox, transport } = openPost(world);
@@ -198,60 +150,6 @@ for (const backend of backends) {
         await world.db.deleteFrom('users').where('id', '=', gone).execute();
         await outbox.deliverDue();
         assert.deepEqual(transport.sent.map(({ to }) => to).sort(), ['kept@example.com', 'nobody@example.com']);
-      }));
-
-    test('parallel calls deliver once, and what arrives meanwhile is delivered too', () =>
-      inWorld(backend, async (world) => {
-        const { outbox, transport } = openPost(world);
-        await outbox.enqueue(world.db, newMail(world, { to: 'first@example.com' }));
-        const under = Array.from({ length: 10 }, () => outbox.deliverDue());
-        await outbox.enqueue(world.db, newMail(world, { to: 'second@example.com' }));
-        await Promise.all([...under, outbox.deliverDue()]);
-        assert.deepEqual(transport.sent.map(({ to }) => to).sort(), ['first@example.com', 'second@example.com']);
-      }));
-
-    test('slow recipients hold up nobody else, as long as there is a place', () =>
-      inWorld(backend, async (world) => {
-        const { outbox, transport } = openPost(world);
-        transport.hangs = ({ to }) => to.startsWith('slow');
-        const quick = Array.from({ length: 30 }, (_, index) => `quick-${index}@example.com`);
-        for (let index = 0; index < 9; index += 1) {
-          await outbox.enqueue(world.db, newMail(world, { to: `slow-${index}@example.com` }));
-        }
-        for (const to of quick) await outbox.enqueue(world.db, newMail(world, { to }));
-        outbox.wake();
-        await until(() => transport.sent.length === quick.length);
-        assert.deepEqual(transport.sent.map(({ to }) => to).sort(), quick.sort());
-        assert.equal(transport.underWay, 9);
-      }));
-
-    test('ten are under way at most, and the others stay free for another instance', () =>
-      inWorld(backend, async (world) => {
-        const [busy, other] = [openPost(world), openPost(world)];
-        busy.transport.hangs = () => true;
-        for (let index = 0; index < 25; index += 1) await busy.outbox.enqueue(world.db, newMail(world));
-        busy.outbox.wake();
-        await until(() => busy.transport.underWay === 10);
-        await other.outbox.deliverDue();
-        assert.equal(other.transport.sent.length, 15);
-        assert.equal(busy.transport.attempts, 10);
-      }));
-
-    test('closing gives back what hangs, and another instance delivers it at once', () =>
-      inWorld(backend, async (world) => {
-        const [stuck, other] = [openPost(world), openPost(world)];
-        stuck.transport.hangs = () => true;
-        await stuck.outbox.enqueue(world.db, newMail(world));
-        stuck.outbox.wake();
-        await until(() => stuck.transport.underWay === 1);
-        await other.outbox.deliverDue();
-        assert.deepEqual(other.transport.sent, [], 'the lease is held');
-        const startedAtMs = performance.now();
-        await stuck.outbox.close();
-        assert.ok(performance.now() - startedAtMs < 3_000, 'closing must not wait for what hangs');
-        await other.outbox.deliverDue();
-        assert.equal(other.transport.sent.length, 1);
-        assert.deepEqual(stuck.failures, []);
       }));
 
     test('a mail sealed under a secret that is gone is tried until it expires, and dropped then', () =>
@@ -294,83 +192,6 @@ for (const backend of backends) {
   });
 }
 
-type TestTransport = MailTransport & {
-  sent: Mail[];
-  attempts: number;
-  closed: boolean;
-  underWay: number;
-  hangs(mail: Mail): boolean;
-  refuse(mail: Mail): boolean;
-};
-
-function createTransport(): TestTransport {
-  const transport: TestTransport = {
-    sent: [],
-    attempts: 0,
-    closed: false,
-    underWay: 0,
-    hangs: () => false,
-    refuse: () => false,
-    async send(mail) {
-      transport.attempts += 1;
-      transport.underWay += 1;
-      if (transport.hangs(mail)) await new Promise(() => {});
-      // A real server answers later, and others get their turn meanwhile.
-      await new Promise((resolve) => setImmediate(resolve));
-      transport.underWay -= 1;
-      if (transport.refuse(mail)) throw new Error('450 try again later');
-      transport.sent.push(mail);
-    },
-    async close() {
-      transport.closed = true;
-    },
-  };
-  return transport;
-}
-
-function openPost({ db, clock, keyring }: World): Post {
-  const transport = createTransport();
-  const failures: Failure[] = [];
-  const onFailure = (failure: Failure) => void failures.push(failure);
-  const outbox = createOutbox({ db, clock, keyring, transport, style, onFailure });
-  return { outbox, transport, failures };
-}
-
-async function inWorld(backend: Backend, check: (world: World) => Promise<void>): Promise<void> {
-  const { environment, remove } = await createScratch(backend);
-  const url = environment.DATABASE_URL ?? `sqlite:${join(environment.DATA_DIR ?? '', 'latchkey.db')}`;
-  const database = await openDatabase(url, () => {});
-  try {
-    await check({ database, db: database.db, url, clock: createTestClock(), keyring: newKeyring() });
-  } finally {
-    await database.close();
-    await remove();
-  }
-}
-
-function newKeyring(): Keyring {
-  return createKeyring([randomBytes(32).toString('base64')]);
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const giveUpAtMs = performance.now() + 5_000;
-  while (!condition()) {
-    assert.ok(performance.now() < giveUpAtMs, `in vain waited for ${condition}`);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
-
-function newMail({ clock }: World, fields: Partial<OutgoingMail> = {}): OutgoingMail {
-  return {
-    to: 'user@example.com',
-    userId: null,
-    locale: null,
-    message: { kind: 'code', purpose: 'login', code: 'ABC123', expiresInMinutes: 5 },
-    expiresAtMs: clock.now() + 300_000,
-    ...fields,
-  };
-}
-
 async function insertUser(db: Db): Promise<string> {
   const id = newId();
   const email = `${id}@example.com`;
@@ -380,8 +201,4 @@ async function insertUser(db: Db): Promise<string> {
     .values({ id, email, metadata: '{}', status: 'active', ...times })
     .execute();
   return id;
-}
-
-function readRows(db: Db) {
-  return db.selectFrom('outbox').selectAll().execute();
 }

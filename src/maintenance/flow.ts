@@ -15,7 +15,7 @@ import {
 const everyMs = 60_000;
 // Two turns: an instance that died is replaced at the next look but one.
 const leaseMs = 120_000;
-// Small enough that a batch holds SQLite's one connection for about a millisecond.
+// Small, so that SQLite's one handle is soon free again for requests.
 const batchSize = 200;
 // A backlog that is larger than this is left to the next turns.
 const maxBatches = 500;

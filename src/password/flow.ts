@@ -2,11 +2,13 @@ import { recordEvent } from '../audit/flow.ts';
 import { findPasswordFault } from '../crypto/password-policy.ts';
 import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
+import { forgetDevices, rememberDevice } from '../devices/flow.ts';
 import { AppError } from '../errors.ts';
+import { refusePassword } from '../login/refusal.ts';
 import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { endSessionsOfUser, type Principal } from '../sessions/flow.ts';
-import { forgetAddress, peekProof, useVerificationToken } from '../verification/flow.ts';
+import { forgetAddress, type Proof, peekProof, useVerificationToken } from '../verification/flow.ts';
 import {
   deletePendingEmailChange,
   findPasswordOwner,
@@ -34,12 +36,7 @@ export async function changePassword(
   const owner = await findPasswordOwner(deps.db, principal.userId);
   if (owner === undefined) throw new AppError('invalid_token');
   const check = await deps.passwords.verify(input.currentPassword, owner.password_hash, context.signal);
-  if (!check.matches) {
-    // Written where a failed login is written: it is the same guess at the same password.
-    const event = { type: 'login.failed', userId: owner.id, details: { method: 'password_change' } } as const;
-    await recordEvent(deps.db, event, context, deps.clock.now());
-    throw new AppError('invalid_credentials');
-  }
+  if (!check.matches) await refusePassword(deps, { userId: owner.id, check, use: 'password_change' }, context);
   requireAcceptablePassword(deps, input.newPassword, owner.email, '/new_password');
   const newHash = await deps.passwords.hash(input.newPassword, context.signal);
 
@@ -49,6 +46,8 @@ export async function changePassword(
     // Changed by somebody else while we hashed: the password that was checked is no longer the current one.
     if (!(await replacePasswordHash(tx, change))) throw new AppError('invalid_credentials');
     await endSessionsOfUser(tx, owner.id, principal.sessionId);
+    await forgetDevices(tx, owner.id);
+    await rememberDevice(deps, tx, owner.id, context);
     await deletePendingEmailChange(tx, owner.id);
     await recordEvent(tx, { type: 'password.changed', userId: owner.id }, context, nowMs);
     await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_changed' }, nowMs));
@@ -70,22 +69,29 @@ export async function resetPassword(
   const proof = await peekProof(deps, verificationToken, 'password_reset');
   requireAcceptablePassword(deps, newPassword, proof.email, '/new_password');
   const newHash = await deps.passwords.hash(newPassword, context.signal);
-  await useVerificationToken(deps, verificationToken, 'password_reset', ({ email }) =>
-    applyReset(deps, email, newHash, context),
+  await useVerificationToken(deps, verificationToken, 'password_reset', (used) =>
+    applyReset(deps, used, newHash, context),
   );
   await forgetAddress(deps, proof.email);
   deps.outbox.wake();
 }
 
-async function applyReset(deps: Deps, email: string, newHash: string, context: RequestContext): Promise<void> {
+async function applyReset(
+  deps: Deps,
+  { email, sentAtMs }: Proof,
+  newHash: string,
+  context: RequestContext,
+): Promise<void> {
   const nowMs = deps.clock.now();
   await inTransaction(deps.db, async (tx) => {
     const owner = await findResetOwner(tx, email);
     // Disabled, deleted or moved to another address since the code was sent.
-    if (owner === undefined || !(await setPasswordHash(tx, { userId: owner.id, email, newHash, nowMs }))) {
+    const change = { email, proofSentAtMs: sentAtMs, newHash, nowMs };
+    if (owner === undefined || !(await setPasswordHash(tx, { userId: owner.id, ...change }))) {
       throw new AppError('invalid_verification_token');
     }
     await endSessionsOfUser(tx, owner.id);
+    await forgetDevices(tx, owner.id);
     await deletePendingEmailChange(tx, owner.id);
     await recordEvent(tx, { type: 'password.reset', userId: owner.id }, context, nowMs);
     await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_reset' }, nowMs));

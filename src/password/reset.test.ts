@@ -1,13 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
-  goodPassword,
   logIn,
   newEmail,
   newestMail,
   obtainCode,
   openSession,
-  proveAddress,
   readMe,
   refresh,
   registerUser,
@@ -16,16 +14,10 @@ import {
   type TestUser,
 } from '../../test/accounts.ts';
 import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import { eventsOf, newPassword, prove, reset, sessionsOf } from '../../test/password-reset.ts';
 import { describeOnBackends } from '../../test/system.ts';
-import { resetPassword } from './flow.ts';
-
-const newPassword = 'quiet lantern over the harbour';
 
 describeOnBackends('password reset', {}, (system) => {
-  function reset(verification_token: string, new_password = newPassword): Call {
-    return { method: 'POST', path: '/auth/reset-password', body: { verification_token, new_password } };
-  }
-
   function verify(email: string, purpose: string, code: string): Call {
     return { method: 'POST', path: '/auth/verify-code', body: { email, purpose, code } };
   }
@@ -34,23 +26,8 @@ describeOnBackends('password reset', {}, (system) => {
     return { method: 'POST', path: '/auth/login/code', body: { verification_token } };
   }
 
-  async function prove(email: string, purpose = 'password_reset'): Promise<string> {
-    system().clock.advanceSeconds(61);
-    return proveAddress(system(), email, purpose);
-  }
-
   async function change(userId: string, columns: { status?: 'active' | 'disabled'; email?: string }) {
     await system().deps.db.updateTable('users').set(columns).where('id', '=', userId).execute();
-  }
-
-  async function eventsOf(userId: string, type: string) {
-    const query = system().deps.db.selectFrom('audit_events').selectAll();
-    return query.where('user_id', '=', userId).where('type', '=', type).execute();
-  }
-
-  async function sessionsOf(userId: string): Promise<number> {
-    const query = system().deps.db.selectFrom('sessions').select('id').where('user_id', '=', userId);
-    return (await query.execute()).length;
   }
 
   async function beginEmailChange(user: TestUser, email: string): Promise<string> {
@@ -65,10 +42,10 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('the new password logs in, the old one does not, and nobody is logged in by the reset itself', async () => {
     const user = await registerUser(system());
-    const reply = await call(system(), reset(await prove(user.email)));
+    const reply = await call(system(), reset(await prove(system(), user.email)));
     assert.equal(reply.status, 204);
     assert.equal(reply.text, '');
-    assert.equal(await sessionsOf(user.id), 0);
+    assert.equal(await sessionsOf(system(), user.id), 0);
     assertProblem(await logIn(system(), user.email, user.password), 'invalid_credentials');
     assert.equal((await logIn(system(), user.email, newPassword)).status, 200);
   });
@@ -77,7 +54,7 @@ describeOnBackends('password reset', {}, (system) => {
     const user = await registerUser(system());
     const other = await openSession(system(), user);
     const stranger = await registerUser(system());
-    assert.equal((await call(system(), reset(await prove(user.email)))).status, 204);
+    assert.equal((await call(system(), reset(await prove(system(), user.email)))).status, 204);
     for (const { accessToken, refreshToken } of [user, other]) {
       assertProblem(await readMe(system(), accessToken), 'invalid_token');
       assertProblem(await refresh(system(), refreshToken), 'invalid_refresh_token');
@@ -88,22 +65,22 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('the owner is told once, and one event is recorded', async () => {
     const user = await registerUser(system());
-    const token = await prove(user.email);
+    const token = await prove(system(), user.email);
     const before = await takeStock(system());
     await call(system(), reset(token));
     const [newest] = await subjectsOfMails(system(), user.email);
     assert.equal(newest, 'Your password was reset');
     const after = await takeStock(system());
     assert.deepEqual([after.mails, after.audit_events], [before.mails + 1, (before.audit_events ?? 0) + 1]);
-    const [event, ...more] = await eventsOf(user.id, 'password.reset');
+    const [event, ...more] = await eventsOf(system(), user.id, 'password.reset');
     assert.deepEqual(more, []);
     assert.deepEqual([event?.actor_id, event?.details], [user.id, '{}']);
   });
 
   test('a login code and a login proof of the address die with the reset', async () => {
     const user = await registerUser(system());
-    const loginProof = await prove(user.email, 'login');
-    const resetProof = await prove(user.email);
+    const loginProof = await prove(system(), user.email, 'login');
+    const resetProof = await prove(system(), user.email);
     system().clock.advanceSeconds(61);
     const loginCode = await obtainCode(system(), user.email, 'login');
     assert.equal((await call(system(), reset(resetProof))).status, 204);
@@ -113,7 +90,7 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('a second reset code that is on its way dies with the reset', async () => {
     const user = await registerUser(system());
-    const proof = await prove(user.email);
+    const proof = await prove(system(), user.email);
     system().clock.advanceSeconds(61);
     const second = await obtainCode(system(), user.email, 'password_reset');
     assert.equal((await call(system(), reset(proof))).status, 204);
@@ -122,8 +99,8 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('a newer proof of the same address replaces the one before', async () => {
     const user = await registerUser(system());
-    const first = await prove(user.email);
-    const second = await prove(user.email);
+    const first = await prove(system(), user.email);
+    const second = await prove(system(), user.email);
     await assertRefused(system(), reset(first), 'invalid_verification_token');
     assert.equal((await call(system(), reset(second))).status, 204);
   });
@@ -131,7 +108,7 @@ describeOnBackends('password reset', {}, (system) => {
   test('a change of address that was under way is cancelled', async () => {
     const user = await registerUser(system());
     const proof = await beginEmailChange(user, newEmail());
-    assert.equal((await call(system(), reset(await prove(user.email)))).status, 204);
+    assert.equal((await call(system(), reset(await prove(system(), user.email)))).status, 204);
     const { body } = await logIn(system(), user.email, newPassword);
     const request: Call = {
       method: 'PUT',
@@ -156,7 +133,7 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('a rejected password costs nothing: the same token works with a better one', async () => {
     const user = await registerUser(system());
-    const token = await prove(user.email);
+    const token = await prove(system(), user.email);
     const common = [{ path: '/new_password', message: 'is one of the most common passwords' }];
     await assertRefused(system(), reset(token, 'password123'), 'password_rejected', { errors: common });
     const reply = await call(system(), reset(token, user.email));
@@ -168,7 +145,7 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('a token works once', async () => {
     const user = await registerUser(system());
-    const token = await prove(user.email);
+    const token = await prove(system(), user.email);
     assert.equal((await call(system(), reset(token))).status, 204);
     await assertRefused(system(), reset(token, 'another one entirely'), 'invalid_verification_token');
     assert.equal((await logIn(system(), user.email, newPassword)).status, 200);
@@ -176,18 +153,18 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('a token works for ten minutes', async () => {
     const user = await registerUser(system());
-    const token = await prove(user.email);
+    const token = await prove(system(), user.email);
     system().clock.advanceSeconds(600);
     await assertRefused(system(), reset(token), 'invalid_verification_token');
-    const fresh = await prove(user.email);
+    const fresh = await prove(system(), user.email);
     system().clock.advanceSeconds(599);
     assert.equal((await call(system(), reset(fresh))).status, 204);
   });
 
   test('a proof for another purpose, and what is no proof, reset nothing', async () => {
     const user = await registerUser(system());
-    const loginProof = await prove(user.email, 'login');
-    const registrationProof = await prove(newEmail(), 'registration');
+    const loginProof = await prove(system(), user.email, 'login');
+    const registrationProof = await prove(system(), newEmail(), 'registration');
     const changeProof = await beginEmailChange(await openSession(system(), user), newEmail());
     for (const token of [loginProof, registrationProof, changeProof, 'x', `${'A'.repeat(22)}.${'A'.repeat(43)}`]) {
       await assertRefused(system(), reset(token), 'invalid_verification_token');
@@ -200,7 +177,7 @@ describeOnBackends('password reset', {}, (system) => {
     const errors = ['/verification_token', '/new_password'].map((path) => ({ path, message: 'is required' }));
     await assertRefused(system(), missing, 'validation_failed', { errors });
     const user = await registerUser(system());
-    const request = reset(await prove(user.email));
+    const request = reset(await prove(system(), user.email));
     const unknown: Call = { ...request, body: { ...(request.body as object), email: user.email } };
     await assertRefused(system(), unknown, 'validation_failed', {
       errors: [{ path: '/email', message: 'is not a known field' }],
@@ -209,19 +186,19 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('an account disabled, deleted or moved since the code was sent is not reset', async () => {
     const disabled = await registerUser(system());
-    const disabledProof = await prove(disabled.email);
+    const disabledProof = await prove(system(), disabled.email);
     await change(disabled.id, { status: 'disabled' });
     await assertRefused(system(), reset(disabledProof), 'invalid_verification_token');
 
     const moved = await registerUser(system());
-    const movedProof = await prove(moved.email);
+    const movedProof = await prove(system(), moved.email);
     const email = newEmail();
     await change(moved.id, { email });
     await assertRefused(system(), reset(movedProof), 'invalid_verification_token');
     assert.equal((await logIn(system(), email, moved.password)).status, 200);
 
     const deleted = await registerUser(system());
-    const deletedProof = await prove(deleted.email);
+    const deletedProof = await prove(system(), deleted.email);
     const { accessToken } = await openSession(system(), deleted);
     assert.equal((await call(system(), { method: 'DELETE', path: '/users/me', token: accessToken })).status, 204);
     await assertRefused(system(), reset(deletedProof), 'invalid_verification_token');
@@ -229,7 +206,7 @@ describeOnBackends('password reset', {}, (system) => {
 
   test('the proof of a deleted account resets no later account at the same address', async () => {
     const first = await registerUser(system());
-    const proof = await prove(first.email);
+    const proof = await prove(system(), first.email);
     const { accessToken } = await openSession(system(), first);
     await call(system(), { method: 'DELETE', path: '/users/me', token: accessToken });
     system().clock.advanceSeconds(61);
@@ -242,7 +219,7 @@ describeOnBackends('password reset', {}, (system) => {
     const user = await registerUser(system());
     const { db } = system().deps;
     await db.updateTable('users').set({ password_hash: null }).where('id', '=', user.id).execute();
-    assert.equal((await call(system(), reset(await prove(user.email)))).status, 204);
+    assert.equal((await call(system(), reset(await prove(system(), user.email)))).status, 204);
     assert.equal((await logIn(system(), user.email, newPassword)).status, 200);
   });
 
@@ -256,101 +233,5 @@ describeOnBackends('password reset', {}, (system) => {
     const known = await sendCode(system(), user.email, 'password_reset');
     assert.deepEqual([reply.status, reply.body], [known.status, known.body]);
     assert.deepEqual(Object.keys(reply.headers), Object.keys(known.headers));
-  });
-
-  test('of 20 parallel resets with one token one gets through, and its password is the one that works', async () => {
-    const user = await registerUser(system());
-    const verificationToken = await prove(user.email);
-    const { deps } = system();
-    const candidates = Array.from({ length: 20 }, (_, index) => `${newPassword} ${index}`);
-    // Hashing takes unequal times, so all wait for the last before they use the token, and do it at once.
-    const { promise: allAreHashed, resolve } = Promise.withResolvers<void>();
-    let hashed = 0;
-    const hash = async (password: string) => {
-      const result = await deps.passwords.hash(password);
-      hashed += 1;
-      if (hashed === candidates.length) resolve();
-      await allAreHashed;
-      return result;
-    };
-    const together = { ...deps, passwords: { ...deps.passwords, hash } };
-    const context = {
-      requestId: '',
-      clientAddress: '203.0.113.7',
-      userAgent: null,
-      signal: AbortSignal.timeout(60_000),
-    };
-    const outcomes = await Promise.allSettled(
-      candidates.map((candidate) => resetPassword(together, { verificationToken, newPassword: candidate }, context)),
-    );
-    const refusals = outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason.code);
-    assert.deepEqual(
-      refusals,
-      Array.from({ length: 19 }, () => 'invalid_verification_token'),
-    );
-    for (const [index, candidate] of candidates.entries()) {
-      const { status } = await logIn(system(), user.email, candidate);
-      assert.equal(status === 200, outcomes[index]?.status === 'fulfilled');
-    }
-    assert.equal((await eventsOf(user.id, 'password.reset')).length, 1);
-    const subjects = await subjectsOfMails(system(), user.email);
-    assert.equal(subjects.filter((subject) => subject === 'Your password was reset').length, 1);
-  });
-
-  test('a reset racing logins with the old password leaves no session of it alive', async () => {
-    for (let round = 0; round < 40; round += 1) {
-      const user = await registerUser(system());
-      const token = await prove(user.email);
-      const attempts = Array.from({ length: 3 }, async (_, index) => {
-        // Spread over the time that the reset takes, so that rounds meet it at different points.
-        for (let turn = 0; turn < (round + index * 7) % 21; turn += 1) {
-          await new Promise<void>((resolve) => setImmediate(resolve));
-        }
-        return logIn(system(), user.email, goodPassword);
-      });
-      const [done, ...logins] = await Promise.all([call(system(), reset(token)), ...attempts]);
-      assert.equal(done.status, 204);
-      assert.equal(await sessionsOf(user.id), 0);
-      for (const login of logins) {
-        if (login.status !== 200) {
-          assertProblem(login, 'invalid_credentials');
-          continue;
-        }
-        assertProblem(await readMe(system(), login.body.access_token), 'invalid_token');
-        assertProblem(await refresh(system(), login.body.refresh_token), 'invalid_refresh_token');
-      }
-    }
-  });
-
-  test('a reset racing a refresh leaves no session alive', async () => {
-    for (let round = 0; round < 20; round += 1) {
-      const user = await registerUser(system());
-      const token = await prove(user.email);
-      const [done, refreshed] = await Promise.all([call(system(), reset(token)), refresh(system(), user.refreshToken)]);
-      assert.equal(done.status, 204);
-      assert.equal(await sessionsOf(user.id), 0);
-      if (refreshed.status !== 200) continue;
-      assertProblem(await readMe(system(), refreshed.body.access_token), 'invalid_token');
-    }
-  });
-
-  test('an account that moves while it is being reset keeps its password', async () => {
-    const user = await registerUser(system());
-    const token = await prove(user.email);
-    const email = newEmail();
-    let reply = Promise.resolve<Awaited<ReturnType<typeof call>> | undefined>(undefined);
-    await system()
-      .deps.db.transaction()
-      .execute(async (tx) => {
-        await tx.updateTable('users').set({ email }).where('id', '=', user.id).execute();
-        reply = call(system(), reset(token));
-        // Long enough for the reset to have read the account as it still was, and to wait for this row.
-        await new Promise((resolve) => setTimeout(resolve, 200));
-      });
-    const answered = await reply;
-    assert.ok(answered);
-    assertProblem(answered, 'invalid_verification_token');
-    assert.equal((await logIn(system(), email, user.password)).status, 200);
-    assert.equal((await readMe(system(), user.accessToken)).status, 200);
   });
 });

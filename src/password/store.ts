@@ -12,42 +12,39 @@ export function findPasswordOwner(db: Db, userId: string): Promise<PasswordOwner
     .executeTakeFirst();
 }
 
-/** Replaces a hash if it is still the one that was checked. Returns false when another change was faster. */
+/** Replaces a hash if it is still the one that was checked; older proofs of the address die with it. Returns false when another change was faster. */
 export async function replacePasswordHash(
   db: Db,
   change: { userId: string; oldHash: string | null; newHash: string; nowMs: number },
 ): Promise<boolean> {
   const result = await db
     .updateTable('users')
-    .set({ password_hash: change.newHash, updated_at: change.nowMs })
+    .set({ password_hash: change.newHash, updated_at: change.nowMs, proofs_valid_from: change.nowMs })
     .where('id', '=', change.userId)
     .where('password_hash', change.oldHash === null ? 'is' : '=', change.oldHash)
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }
 
-/** Finds the account at a canonical address. */
-export function findResetOwner(db: Db, email: string): Promise<(PasswordOwner & Pick<UserRow, 'status'>) | undefined> {
-  return db
-    .selectFrom('users')
-    .select(['id', 'email', 'locale', 'password_hash', 'status'])
-    .where('email', '=', email)
-    .executeTakeFirst();
+/** Finds whose password an address resets. */
+export function findResetOwner(db: Db, email: string): Promise<Omit<PasswordOwner, 'password_hash'> | undefined> {
+  return db.selectFrom('users').select(['id', 'email', 'locale']).where('email', '=', email).executeTakeFirst();
 }
 
 /**
- * Sets the hash of an active account whatever it was. Returns false when the account is gone or disabled, or has
- * another address than the one that was proved.
+ * Sets the hash of an active account whatever it was. Returns false when the account is gone or disabled, has another
+ * address than the one that was proved, or no longer takes proofs from that time. Older proofs die with it.
  */
 export async function setPasswordHash(
   db: Db,
-  change: { userId: string; email: string; newHash: string; nowMs: number },
+  change: { userId: string; email: string; proofSentAtMs: number; newHash: string; nowMs: number },
 ): Promise<boolean> {
   const result = await db
     .updateTable('users')
-    .set({ password_hash: change.newHash, updated_at: change.nowMs })
+    .set({ password_hash: change.newHash, updated_at: change.nowMs, proofs_valid_from: change.nowMs })
     .where('id', '=', change.userId)
     .where('email', '=', change.email)
+    .where('proofs_valid_from', '<', change.proofSentAtMs)
     .where('status', '=', 'active')
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;

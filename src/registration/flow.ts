@@ -4,7 +4,7 @@ import { newId } from '../crypto/ids.ts';
 import { inTransaction } from '../db/database.ts';
 import { isUniqueViolation } from '../db/failures.ts';
 import type { Deps } from '../deps.ts';
-import { rememberFirstDevice } from '../devices/flow.ts';
+import { rememberDevice } from '../devices/flow.ts';
 import { AppError } from '../errors.ts';
 import { requireAcceptablePassword } from '../password/flow.ts';
 import type { RequestContext } from '../request-context.ts';
@@ -57,7 +57,7 @@ async function createAccount(deps: Deps, { email, passwordHash, columns }: NewAc
         last_login_at: nowMs,
       });
       await insertUserRole(tx, userId, firstRole);
-      await rememberFirstDevice(deps, tx, userId, context);
+      await rememberDevice(deps, tx, userId, context);
       const session = await openSession(deps, tx, userId, context);
       await recordEvent(tx, { type: 'user.registered', userId }, context, nowMs);
       return { session, account: await getAccount(tx, userId) };

@@ -66,6 +66,7 @@ describeOnBackends('one’s own sessions', {}, (system) => {
           id: sessionId(user),
           current: true,
           device: null,
+          user_agent: 'lightMyRequest',
           client_address: '127.0.0.1',
           created_at: createdAt,
           last_used_at: usedAt,

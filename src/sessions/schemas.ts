@@ -73,6 +73,7 @@ const exampleSession = {
   id: '01978f6e-5c1a-7d2e-9b7a-2f8d1c3e4a5b',
   current: true,
   device: 'Firefox on Linux',
+  user_agent: 'Mozilla/5.0 (X11; Linux x86_64; rv:141.0) Gecko/20100101 Firefox/141.0',
   client_address: '203.0.113.7',
   created_at: '2026-01-01T12:00:00.000Z',
   last_used_at: '2026-01-02T08:30:00.000Z',
@@ -88,6 +89,7 @@ export const sessionSchema = Type.Object(
     device: Type.Union([Type.String(), Type.Null()], {
       description: 'What the client said that it is, such as `Firefox on Linux`; null when it said nothing known.',
     }),
+    user_agent: Type.Union([Type.String(), Type.Null()], { description: 'The User-Agent header of the login.' }),
     client_address: Type.String({ description: 'Where the login came from.' }),
     created_at: Type.String({ format: 'date-time', description: 'When the user logged in.' }),
     last_used_at: Type.String({ format: 'date-time', description: 'When the session was last refreshed.' }),
@@ -113,6 +115,7 @@ export function toSessionResponse(session: Session, currentSessionId: string): S
     id: session.id,
     current: session.id === currentSessionId,
     device: session.device,
+    user_agent: session.userAgent,
     client_address: session.clientAddress,
     created_at: toRfc3339(session.createdAtMs),
     last_used_at: toRfc3339(session.lastUsedAtMs),

@@ -27,6 +27,8 @@ export type Proof = {
   email: string;
   /** Who asked for the code, where that was a user who was logged in. */
   userId: string | null;
+  /** When the code was sent: what was decided about the account since then outlives the proof. */
+  sentAtMs: number;
 };
 
 /** A proof as it is kept: with its end, so that giving it back does not prolong it. */
@@ -93,12 +95,23 @@ export async function sendEmailChangeCode(
   context: RequestContext,
 ): Promise<SentCode> {
   const { email, userId, locale, record } = input;
+  const requestFor = (owner: CodeRecipient | undefined): CodeRequest => ({
+    email,
+    purpose: 'email_change',
+    userId,
+    // The mail goes with the account that it is about: the owner's of the address, or else the asker's.
+    recipient: owner ?? { id: userId, locale },
+    compose: (code) => (owner === undefined ? codeMessage(deps, 'email_change', code) : { kind: 'address_in_use' }),
+    record,
+  });
   const owner = await findRecipient(deps.db, email);
-  const compose = (code: string): Message =>
-    owner === undefined ? codeMessage(deps, 'email_change', code) : { kind: 'address_in_use' };
-  // The mail goes with the account that it is about: the owner's of the address, or else the asker's.
-  const recipient = owner ?? { id: userId, locale };
-  return issueCode(deps, { email, purpose: 'email_change', userId, recipient, compose, record }, context);
+  try {
+    return await issueCode(deps, requestFor(owner), context);
+  } catch (error) {
+    // The owner deleted the account meanwhile: the address is free. If it was the asker's, it fails again.
+    if (owner === undefined || !isForeignKeyViolation(error)) throw error;
+    return issueCode(deps, requestFor(undefined), context);
+  }
 }
 
 async function issueCode(deps: Deps, request: CodeRequest, context: RequestContext): Promise<SentCode> {
@@ -112,7 +125,7 @@ async function issueCode(deps: Deps, request: CodeRequest, context: RequestConte
   const expiresAtMs = deps.clock.now() + CODE_TTL_SECONDS * 1000;
 
   await spendSendBudget(deps, email, async () => {
-    const payload = JSON.stringify({ email, userId } satisfies Proof);
+    const payload = JSON.stringify({ email, userId, sentAtMs: deps.clock.now() } satisfies Proof);
     await inTransaction(deps.db, async (tx) => {
       await request.record?.(tx);
       await deps.outbox.enqueue(tx, {
@@ -216,7 +229,10 @@ async function spendSendBudget(deps: Deps, email: string, send: () => Promise<vo
   const spentAtMs = deps.clock.now();
   const spent = await deps.ephemeral.spend(key, sendBudget, spentAtMs);
   if (!spent.allowed) {
-    throw new AppError('too_many_requests', { retryAfterSeconds: Math.ceil(spent.retryAfterMs / 1000) });
+    throw new AppError('too_many_requests', {
+      detail: 'This address was mailed a moment ago, or too often. Retry-After says when the next mail can be sent.',
+      retryAfterSeconds: Math.ceil(spent.retryAfterMs / 1000),
+    });
   }
   try {
     await send();

@@ -12,6 +12,13 @@ export function createAccountLifeMigration(dialect: Dialect): Migration {
 
   return {
     async up(db) {
+      // Proofs of the address whose code was sent before this time are dead: after a reset, a password change or a
+      // change of address. The row decides, because removing them from the short-lived store can fail or race.
+      await db.schema
+        .alterTable('users')
+        .addColumn('proofs_valid_from', time, (column) => column.notNull().defaultTo(0))
+        .execute();
+
       // A readable name for the user's own list, made once from the user agent.
       await db.schema.alterTable('sessions').addColumn('device_label', 'text').execute();
 
