@@ -16,7 +16,7 @@ import {
   useVerificationToken,
 } from '../verification/flow.ts';
 import { type Account, getAccount } from './flow.ts';
-import { putPendingEmailChange, takePendingEmailChange, updateEmail } from './store.ts';
+import { deletePendingEmailChange, putPendingEmailChange, takePendingEmailChange, updateEmail } from './store.ts';
 
 // The code, then the verification token, may take this long together; the proof needs the row until then.
 const pendingTtlMs = 30 * 60 * 1000;
@@ -46,6 +46,11 @@ export async function requestEmailChange(
     if (isForeignKeyViolation(error)) throw new AppError('invalid_token', { cause: error });
     throw error;
   }
+}
+
+/** Cancels a change of address that is under way. Pass the transaction of the act that ends it. */
+export async function cancelEmailChange(tx: Db, userId: string): Promise<void> {
+  await deletePendingEmailChange(tx, userId);
 }
 
 /** Completes a change of address with the proof of the new one. The old address is told. */

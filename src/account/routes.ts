@@ -4,7 +4,7 @@ import { principalOf } from '../http/bearer-guard.ts';
 import { requestContext } from '../http/context.ts';
 import type { RouteTools } from '../http/route-tools.ts';
 import { emptyResponse, operation, schemaRef } from '../http/schemas.ts';
-import { sendCodeResponseSchema } from '../verification/schemas.ts';
+import { sendCodeResponseSchema, toSendCodeResponse } from '../verification/schemas.ts';
 import { changeEmail, requestEmailChange } from './email-change.ts';
 import { exportAccount } from './export.ts';
 import { deleteAccount, getAccount, updateAccount } from './flow.ts';
@@ -133,10 +133,7 @@ function registerEmailChange(app: ApiInstance, deps: Deps, { guard, limit }: Rou
     },
     async (request, reply) => {
       const sent = await requestEmailChange(deps, principalOf(request), request.body, requestContext(request, reply));
-      return reply
-        .status(202)
-        .header('cache-control', 'no-store')
-        .send({ expires_in: sent.expiresInSeconds, resend_after: sent.resendAfterSeconds });
+      return reply.status(202).header('cache-control', 'no-store').send(toSendCodeResponse(sent));
     },
   );
 

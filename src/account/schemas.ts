@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
 import { emailMaxLength } from '../email-address.ts';
 import { schemaRef } from '../http/schemas.ts';
-import { emailField, verificationTokenField } from '../verification/schemas.ts';
+import { emailField, exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 import type { AccountExport } from './export.ts';
 import type { Account } from './flow.ts';
 
@@ -97,7 +97,7 @@ export const changeEmailBodySchema = Type.Object(
   { verification_token: verificationTokenField },
   {
     additionalProperties: false,
-    examples: [{ verification_token: 'gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg' }],
+    examples: [{ verification_token: exampleVerificationToken }],
   },
 );
 

@@ -73,3 +73,8 @@ export async function updateEmail(db: Db, userId: string, email: string, nowMs: 
     .where('id', '=', userId);
   return (await query.executeTakeFirst()).numUpdatedRows === 1n;
 }
+
+/** Cancels a change of address that is under way. */
+export async function deletePendingEmailChange(db: Db, userId: string): Promise<void> {
+  await db.deleteFrom('pending_email_changes').where('user_id', '=', userId).execute();
+}

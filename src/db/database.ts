@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Dialect, Kysely } from 'kysely';
 import { isRetryable } from './failures.ts';
-import { migrateToLatest } from './migrate.ts';
+import { type DialectName, migrateToLatest } from './migrate.ts';
 import { createPostgresDialect } from './postgres-dialect.ts';
 import type { Db, Schema } from './schema.ts';
 import { createSqliteDialect } from './sqlite-dialect.ts';
@@ -12,7 +12,7 @@ export type { Db } from './schema.ts';
 /** The open database with what the process needs of it. */
 export type Database = {
   db: Db;
-  dialect: 'sqlite' | 'postgres';
+  dialect: DialectName;
   /** Answers when the database does; rejects when it does not. */
   ping(): Promise<void>;
   close(): Promise<void>;

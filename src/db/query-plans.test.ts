@@ -98,7 +98,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'password.setPasswordHash': () => [
       password.setPasswordHash(db, { ...change, email: newId(), proofSentAtMs: nowMs }),
     ],
-    'password.deletePendingEmailChange': () => [password.deletePendingEmailChange(db, userId)],
+    'account.deletePendingEmailChange': () => [account.deletePendingEmailChange(db, userId)],
     'mail.insertOutboxRow': () => [mail.insertOutboxRow(db, waiting)],
     'mail.claimDueRows': () => [mail.claimDueRows(db, { nowMs, leaseUntilMs: 2, batch: 20 })],
     'mail.postponeOutboxRow': () => [mail.postponeOutboxRow(db, waiting.id, 2)],

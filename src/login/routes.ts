@@ -1,11 +1,10 @@
-import { toUserResponse } from '../account/schemas.ts';
 import type { Deps } from '../deps.ts';
 import type { ApiInstance } from '../http/api.ts';
 import { principalOf } from '../http/bearer-guard.ts';
 import { requestContext } from '../http/context.ts';
 import type { RouteTools } from '../http/route-tools.ts';
 import { emptyResponse, operation, schemaRef } from '../http/schemas.ts';
-import { loginResponseSchema, toTokenResponse } from '../sessions/schemas.ts';
+import { loginResponseSchema, toLoginResponse } from '../sessions/schemas.ts';
 import { logIn, logInWithCode } from './flow.ts';
 import { reauthenticate } from './reauthentication.ts';
 import { codeLoginBodySchema, loginBodySchema, reauthenticateBodySchema } from './schemas.ts';
@@ -28,9 +27,9 @@ export function registerLogin(app: ApiInstance, deps: Deps, { guard, limit }: Ro
       }),
     },
     async (request, reply) => {
-      const { tokens, account } = await logIn(deps, request.body, requestContext(request, reply));
+      const login = await logIn(deps, request.body, requestContext(request, reply));
       reply.header('cache-control', 'no-store');
-      return { ...toTokenResponse(tokens), user: toUserResponse(account) };
+      return toLoginResponse(login);
     },
   );
 
@@ -50,9 +49,9 @@ export function registerLogin(app: ApiInstance, deps: Deps, { guard, limit }: Ro
     },
     async (request, reply) => {
       const input = { verificationToken: request.body.verification_token };
-      const { tokens, account } = await logInWithCode(deps, input, requestContext(request, reply));
+      const login = await logInWithCode(deps, input, requestContext(request, reply));
       reply.header('cache-control', 'no-store');
-      return { ...toTokenResponse(tokens), user: toUserResponse(account) };
+      return toLoginResponse(login);
     },
   );
 

@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
 import { passwordField } from '../password/schemas.ts';
-import { emailField, verificationTokenField } from '../verification/schemas.ts';
+import { emailField, exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 
 export const loginBodySchema = Type.Object(
   { email: emailField, password: passwordField },
@@ -14,7 +14,7 @@ export const codeLoginBodySchema = Type.Object(
   { verification_token: verificationTokenField },
   {
     additionalProperties: false,
-    examples: [{ verification_token: 'gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg' }],
+    examples: [{ verification_token: exampleVerificationToken }],
   },
 );
 

@@ -1,3 +1,4 @@
+import { cancelEmailChange } from '../account/email-change.ts';
 import { recordEvent } from '../audit/flow.ts';
 import { findPasswordFault } from '../crypto/password-policy.ts';
 import { inTransaction } from '../db/database.ts';
@@ -9,13 +10,7 @@ import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { endSessionsOfUser, type Principal } from '../sessions/flow.ts';
 import { forgetAddress, type Proof, peekProof, useVerificationToken } from '../verification/flow.ts';
-import {
-  deletePendingEmailChange,
-  findPasswordOwner,
-  findResetOwner,
-  replacePasswordHash,
-  setPasswordHash,
-} from './store.ts';
+import { findPasswordOwner, findResetOwner, replacePasswordHash, setPasswordHash } from './store.ts';
 
 /** Refuses a new password that is too short, common, or built from the address of its account. */
 export function requireAcceptablePassword(deps: Deps, password: string, email: string, path: string): void {
@@ -48,7 +43,7 @@ export async function changePassword(
     await endSessionsOfUser(tx, owner.id, principal.sessionId);
     await forgetDevices(tx, owner.id);
     await rememberDevice(deps, tx, owner.id, context);
-    await deletePendingEmailChange(tx, owner.id);
+    await cancelEmailChange(tx, owner.id);
     await recordEvent(tx, { type: 'password.changed', userId: owner.id }, context, nowMs);
     await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_changed' }, nowMs));
   });
@@ -92,7 +87,7 @@ async function applyReset(
     }
     await endSessionsOfUser(tx, owner.id);
     await forgetDevices(tx, owner.id);
-    await deletePendingEmailChange(tx, owner.id);
+    await cancelEmailChange(tx, owner.id);
     await recordEvent(tx, { type: 'password.reset', userId: owner.id }, context, nowMs);
     await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_reset' }, nowMs));
   });

@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
 import { passwordMaxLength } from '../crypto/password-policy.ts';
-import { verificationTokenField } from '../verification/schemas.ts';
+import { exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 
 /** A password that is checked: any text up to the limit, which keeps length from being an attack. */
 export const passwordField = Type.String({
@@ -33,7 +33,7 @@ export const resetPasswordBodySchema = Type.Object(
     additionalProperties: false,
     examples: [
       {
-        verification_token: 'gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg',
+        verification_token: exampleVerificationToken,
         new_password: 'quiet lantern over the harbour',
       },
     ],

@@ -49,8 +49,3 @@ export async function setPasswordHash(
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 }
-
-/** Cancels a change of address that is under way. */
-export async function deletePendingEmailChange(db: Db, userId: string): Promise<void> {
-  await db.deleteFrom('pending_email_changes').where('user_id', '=', userId).execute();
-}

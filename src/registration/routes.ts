@@ -1,10 +1,9 @@
-import { toUserResponse } from '../account/schemas.ts';
 import type { Deps } from '../deps.ts';
 import type { ApiInstance } from '../http/api.ts';
 import { requestContext } from '../http/context.ts';
 import type { RouteTools } from '../http/route-tools.ts';
 import { operation, schemaRef } from '../http/schemas.ts';
-import { loginResponseSchema, toTokenResponse } from '../sessions/schemas.ts';
+import { loginResponseSchema, toLoginResponse } from '../sessions/schemas.ts';
 import { register } from './flow.ts';
 import { registerBodySchema } from './schemas.ts';
 
@@ -28,12 +27,12 @@ export function registerRegistration(app: ApiInstance, deps: Deps, { limit }: Ro
     async (request, reply) => {
       const { verification_token, password, ...profile } = request.body;
       const registration = { verificationToken: verification_token, password, profile };
-      const { tokens, account } = await register(deps, registration, requestContext(request, reply));
+      const registered = await register(deps, registration, requestContext(request, reply));
       return reply
         .status(201)
         .header('cache-control', 'no-store')
         .header('location', '/users/me')
-        .send({ ...toTokenResponse(tokens), user: toUserResponse(account) });
+        .send(toLoginResponse(registered));
     },
   );
 }

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
-import { exampleUser, userSchema } from '../account/schemas.ts';
+import type { Account } from '../account/flow.ts';
+import { exampleUser, toUserResponse, userSchema } from '../account/schemas.ts';
 import { toRfc3339 } from '../clock.ts';
 import { refreshTokenMaxLength } from '../crypto/refresh-token.ts';
 import { pageSchema } from '../http/paging.ts';
@@ -133,4 +134,9 @@ export function toTokenResponse(tokens: IssuedTokens): Static<typeof tokenRespon
     refresh_token: tokens.refreshToken,
     refresh_token_expires_in: tokens.refreshTokenExpiresInSeconds,
   };
+}
+
+/** Maps the result of a login or registration to its JSON form. */
+export function toLoginResponse(login: { tokens: IssuedTokens; account: Account }): Static<typeof loginResponseSchema> {
+  return { ...toTokenResponse(login.tokens), user: toUserResponse(login.account) };
 }

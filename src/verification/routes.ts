@@ -7,6 +7,7 @@ import { sendCode, verifyCode } from './flow.ts';
 import {
   sendCodeBodySchema,
   sendCodeResponseSchema,
+  toSendCodeResponse,
   verifyCodeBodySchema,
   verifyCodeResponseSchema,
 } from './schemas.ts';
@@ -30,10 +31,7 @@ export function registerVerification(app: ApiInstance, deps: Deps, { limit }: Ro
     },
     async (request, reply) => {
       const sent = await sendCode(deps, request.body, requestContext(request, reply));
-      return reply
-        .status(202)
-        .header('cache-control', 'no-store')
-        .send({ expires_in: sent.expiresInSeconds, resend_after: sent.resendAfterSeconds });
+      return reply.status(202).header('cache-control', 'no-store').send(toSendCodeResponse(sent));
     },
   );
 

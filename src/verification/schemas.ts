@@ -1,6 +1,6 @@
-import { Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import { emailMaxLength } from '../email-address.ts';
-import { verificationPurposes, verificationTokenMaxLength } from './flow.ts';
+import { type SentCode, verificationPurposes, verificationTokenMaxLength } from './flow.ts';
 
 /** An address as a caller may type it. */
 export const emailField = Type.String({
@@ -11,15 +11,16 @@ export const emailField = Type.String({
   examples: ['ada@example.com'],
 });
 
+/** A verification token for examples: well formed, and of nothing. */
+export const exampleVerificationToken = 'gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg';
+
 /** The proof that POST /auth/verify-code gives. */
 export const verificationTokenField = Type.String({
   minLength: 1,
   maxLength: verificationTokenMaxLength,
   description: 'From `POST /auth/verify-code`. Works once, for ten minutes, for the purpose of its code.',
-  examples: ['gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg'],
+  examples: [exampleVerificationToken],
 });
-
-const exampleToken = 'gT4Zl0nXc2pQ8rS6uV1wYA.Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCB0b2tlbg';
 
 export const sendCodeBodySchema = Type.Object(
   {
@@ -65,6 +66,11 @@ export const verifyCodeResponseSchema = Type.Object(
   {
     additionalProperties: false,
     description: 'The code was right and is used up.',
-    examples: [{ verification_token: exampleToken, expires_in: 600 }],
+    examples: [{ verification_token: exampleVerificationToken, expires_in: 600 }],
   },
 );
+
+/** Maps a sent code to its JSON form. */
+export function toSendCodeResponse(sent: SentCode): Static<typeof sendCodeResponseSchema> {
+  return { expires_in: sent.expiresInSeconds, resend_after: sent.resendAfterSeconds };
+}

@@ -1,12 +1,12 @@
 import { type CreateTableBuilder, type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
-import type { Dialect } from '../migrate.ts';
+import type { DialectName } from '../migrate.ts';
 
 /**
  * The first tables. Times are milliseconds since the epoch. Text keys are UUIDs version 7 made by the
  * service. STRICT makes SQLite hold the types that PostgreSQL holds anyway.
  */
-export function createInitialMigration(dialect: Dialect): Migration {
+export function createInitialMigration(dialect: DialectName): Migration {
   const time = dialect === 'sqlite' ? 'integer' : 'bigint';
 
   function strict<T extends string, C extends string>(table: CreateTableBuilder<T, C>): CreateTableBuilder<T, C> {

@@ -1,9 +1,9 @@
 import { type CreateTableBuilder, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
-import type { Dialect } from '../migrate.ts';
+import type { DialectName } from '../migrate.ts';
 
 /** What the rest of an account's life needs: changes of address under way, known devices, and a lease for chores. */
-export function createAccountLifeMigration(dialect: Dialect): Migration {
+export function createAccountLifeMigration(dialect: DialectName): Migration {
   const time = dialect === 'sqlite' ? 'integer' : 'bigint';
 
   function strict<T extends string, C extends string>(table: CreateTableBuilder<T, C>): CreateTableBuilder<T, C> {
