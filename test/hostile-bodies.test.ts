@@ -35,8 +35,8 @@ describeOnBackends('hostile input, as a whole', {}, (system) => {
         return { json, refusal: { code: 'validation_failed', errors: [{ path: '', message }] } };
       };
       return [
-        ...(minProperties === undefined ? [] : [refuse({}, `must NOT have fewer than ${minProperties} properties`)]),
-        ...(maxProperties === undefined ? [] : [refuse(all, `must NOT have more than ${maxProperties} properties`)]),
+        ...(minProperties === undefined ? [] : [refuse({}, `must have at least ${minProperties} field(s)`)]),
+        ...(maxProperties === undefined ? [] : [refuse(all, `must have at most ${maxProperties} field(s)`)]),
       ];
     });
   });
