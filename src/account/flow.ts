@@ -70,8 +70,9 @@ export async function deleteAccount(deps: Deps, principal: Principal, context: R
   const email = await inTransaction(deps.db, async (tx) => {
     const address = await deleteUser(tx, principal.userId);
     if (address === undefined) throw new AppError('invalid_token');
-    await recordEvent(tx, { type: 'user.deleted', userId: principal.userId }, context, deps.clock.now());
-    await forgetPersonInEvents(tx, principal.userId);
+    const nowMs = deps.clock.now();
+    await recordEvent(tx, { type: 'user.deleted', userId: principal.userId }, context, nowMs);
+    await forgetPersonInEvents(tx, principal.userId, nowMs);
     return address;
   });
   await forgetAddress(deps, email);

@@ -2,7 +2,14 @@ import { newId } from '../crypto/ids.ts';
 import type { Db } from '../db/schema.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { AuditEventType } from './events.ts';
-import { anonymizeAuditEvents, insertAuditEvent, listNewestEvents } from './store.ts';
+import {
+  anonymizeEvents,
+  deletePendingErasure,
+  findPendingErasure,
+  insertAuditEvent,
+  insertPendingErasure,
+  listNewestEvents,
+} from './store.ts';
 
 type AuditEvent = {
   type: AuditEventType;
@@ -29,9 +36,25 @@ export async function recordEvent(db: Db, event: AuditEvent, context: RequestCon
   });
 }
 
-/** Leaves of a deleted user's events only that they happened and to which id. */
-export async function forgetPersonInEvents(db: Db, userId: string): Promise<void> {
-  await anonymizeAuditEvents(db, userId);
+// More events than a person makes in years, and few enough not to hold up others.
+const erasedAtOnce = 1_000;
+
+/**
+ * Leaves of a deleted user's events only that they happened and to which id. Pass the transaction of the deletion:
+ * the newest events are done in it, and of whoever has more the rest is left to `erasePending`.
+ */
+export async function forgetPersonInEvents(tx: Db, userId: string, nowMs: number): Promise<void> {
+  const erased = await anonymizeEvents(tx, userId, erasedAtOnce);
+  if (erased === erasedAtOnce) await insertPendingErasure(tx, userId, nowMs);
+}
+
+/** Goes on with what a deletion left: at most this many events. Returns how many it changed. */
+export async function erasePending(db: Db, nowMs: number, batch: number): Promise<number> {
+  const userId = await findPendingErasure(db, nowMs);
+  if (userId === undefined) return 0;
+  const erased = await anonymizeEvents(db, userId, batch);
+  if (erased < batch) await deletePendingErasure(db, userId);
+  return erased;
 }
 
 /** Lists the newest events about a user, for the user's own export. */

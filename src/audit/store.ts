@@ -5,13 +5,47 @@ export async function insertAuditEvent(db: Db, row: NewAuditEventRow): Promise<v
   await db.insertInto('audit_events').values(row).execute();
 }
 
-/** Takes the client's address and device out of every event about a user, leaving the id. */
-export async function anonymizeAuditEvents(db: Db, userId: string): Promise<void> {
-  await db
+/**
+ * Takes the client's address and device out of at most so many events about a user, leaving the id, the newest
+ * first. Returns how many it changed.
+ */
+export async function anonymizeEvents(db: Db, userId: string, batch: number): Promise<number> {
+  const result = await db
     .updateTable('audit_events')
     .set({ client_address: null, user_agent: null, details: '{}' })
-    .where('user_id', '=', userId)
-    .execute();
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('audit_events')
+        .select('id')
+        .where('user_id', '=', userId)
+        .where('client_address', 'is not', null)
+        .orderBy('occurred_at', 'desc')
+        .limit(batch),
+    )
+    .executeTakeFirst();
+  return Number(result.numUpdatedRows);
+}
+
+/** Notes that events about a deleted user are still to be anonymised. */
+export async function insertPendingErasure(db: Db, userId: string, nowMs: number): Promise<void> {
+  await db.insertInto('pending_erasures').values({ user_id: userId, created_at: nowMs }).execute();
+}
+
+/** Finds the user deleted first whose events are still to be anonymised. */
+export async function findPendingErasure(db: Db, nowMs: number): Promise<string | undefined> {
+  const row = await db
+    .selectFrom('pending_erasures')
+    .select('user_id')
+    .where('created_at', '<=', nowMs)
+    .orderBy('created_at')
+    .limit(1)
+    .executeTakeFirst();
+  return row?.user_id;
+}
+
+/** Notes that nothing is left to anonymise. */
+export async function deletePendingErasure(db: Db, userId: string): Promise<void> {
+  await db.deleteFrom('pending_erasures').where('user_id', '=', userId).execute();
 }
 
 /** Lists the newest events about a user. */

@@ -16,6 +16,7 @@ export type Schema = {
   pending_email_changes: PendingEmailChangesTable;
   known_devices: KnownDevicesTable;
   leases: LeasesTable;
+  pending_erasures: PendingErasuresTable;
 };
 
 /** A connection or a transaction: stores take either. */
@@ -91,6 +92,8 @@ type AuditEventsTable = {
 type PendingEmailChangesTable = { user_id: string; email: string; created_at: number; expires_at: number };
 
 type KnownDevicesTable = { user_id: string; fingerprint: string; first_seen_at: number; last_seen_at: number };
+
+type PendingErasuresTable = { user_id: string; created_at: number };
 
 type LeasesTable = { name: string; holder: string; expires_at: number };
 

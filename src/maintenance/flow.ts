@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { erasePending } from '../audit/flow.ts';
 import { newId } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
 import {
@@ -92,6 +93,7 @@ export function createMaintenance(deps: Deps): Maintenance {
 
 function listSweeps({ accessTokens }: Deps): Sweep[] {
   return [
+    erasePending,
     sweepSessions,
     sweepOutbox,
     sweepPendingEmailChanges,

@@ -149,6 +149,39 @@ describeOnBackends('maintenance', {}, (system) => {
     );
   });
 
+  test('a deleted user with very many events is forgotten in all of them, the rest in the background', async () => {
+    await sweep();
+    const { db } = system().deps;
+    const user = await registerUser(system());
+    const events = Array.from({ length: 1_500 }, (_, index) => ({
+      id: newId(),
+      type: 'login.failed',
+      occurred_at: index,
+      actor_id: user.id,
+      user_id: user.id,
+      client_address: '203.0.113.7',
+      user_agent: 'a device',
+      request_id: null,
+      details: '{"method":"password"}',
+    }));
+    for (let at = 0; at < events.length; at += 500) {
+      await db
+        .insertInto('audit_events')
+        .values(events.slice(at, at + 500))
+        .execute();
+    }
+    const held = async () => {
+      const query = db.selectFrom('audit_events').select('id').where('user_id', '=', user.id);
+      return (await query.where('client_address', 'is not', null).execute()).length;
+    };
+    const reply = await call(system(), { method: 'DELETE', path: '/users/me', token: user.accessToken });
+    assert.equal(reply.status, 204);
+    assert.ok((await held()) > 0, 'one transaction does not hold everybody up for all of them');
+    await sweep();
+    assert.equal(await held(), 0);
+    assert.equal((await db.selectFrom('pending_erasures').selectAll().execute()).length, 0);
+  });
+
   test('a device that was not used for 180 days is forgotten', async () => {
     await sweep();
     const { db } = system().deps;

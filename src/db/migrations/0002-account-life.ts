@@ -50,6 +50,15 @@ export function createAccountLifeMigration(dialect: DialectName): Migration {
       ).execute();
       await db.schema.createIndex('known_devices_last_seen_at').on('known_devices').column('last_seen_at').execute();
 
+      // Deleted users whose events still hold where they came from: more than one transaction should blank.
+      await strict(
+        db.schema
+          .createTable('pending_erasures')
+          .addColumn('user_id', 'text', (column) => column.primaryKey())
+          .addColumn('created_at', time, (column) => column.notNull()),
+      ).execute();
+      await db.schema.createIndex('pending_erasures_created_at').on('pending_erasures').column('created_at').execute();
+
       await db.schema.createIndex('outbox_expires_at').on('outbox').column('expires_at').execute();
 
       // Which instance does a chore, and until when it may take that for granted.
