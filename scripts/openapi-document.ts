@@ -16,7 +16,7 @@ export async function renderOpenApiDocument(): Promise<string> {
     SECRET_KEY: randomBytes(48).toString('base64'),
     LOG_LEVEL: 'silent',
   });
-  const deps = await createDeps(config, { log: createLog('silent', false) });
+  const deps = await createDeps(config, { log: await createLog('silent', false) });
   const app = await buildApp(deps);
   try {
     return `${JSON.stringify(app.swagger(), null, 2)}\n`;

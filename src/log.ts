@@ -1,5 +1,4 @@
 import { type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
 
 // Bodies and headers are never logged; these are the names under which a mistake could still do it.
 const secretNames = [
@@ -16,16 +15,17 @@ const secretNames = [
 ];
 
 /** Creates the log: JSON lines on standard output, or lines for people where that is a terminal. */
-export function createLog(level: string, isTerminal: boolean): Logger {
+export async function createLog(level: string, isTerminal: boolean): Promise<Logger> {
   const options = {
     level,
     redact: { paths: secretNames.flatMap((name) => [name, `*.${name}`]), censor: '[redacted]' },
     base: null,
   };
-  return isTerminal
-    ? pino(
-        options,
-        pretty({ colorize: true, ignore: 'hostname,pid', translateTime: 'SYS:HH:MM:ss', singleLine: false }),
-      )
-    : pino(options);
+  if (!isTerminal) return pino(options);
+  // Loaded only here: a service that writes JSON need not carry it.
+  const { default: pretty } = await import('pino-pretty');
+  return pino(
+    options,
+    pretty({ colorize: true, ignore: 'hostname,pid', translateTime: 'SYS:HH:MM:ss', singleLine: false }),
+  );
 }

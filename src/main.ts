@@ -18,7 +18,7 @@ try {
 
 async function serve(config: Config): Promise<void> {
   const { LOG_LEVEL } = config.environment;
-  const log = createLog(LOG_LEVEL, process.stdout.isTTY === true && !config.isProduction);
+  const log = await createLog(LOG_LEVEL, process.stdout.isTTY === true && !config.isProduction);
   try {
     const deps = await createDeps(config, { log });
     const listener = await openListener(deps);

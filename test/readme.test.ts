@@ -1,29 +1,23 @@
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { startProgram } from './program.ts';
 
 const run = promisify(execFile);
-const startLimitMs = 20_000;
 
 test('the walk of the README can be pasted and ends with a login', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-readme-'));
-  const port = await findFreePort();
-  const environment = { ...process.env, NODE_ENV: 'development', PORT: String(port), DATA_DIR: folder };
-  const program = spawn(process.execPath, ['src/main.ts'], { env: environment, stdio: 'ignore' });
+  const program = await startProgram({ DATA_DIR: folder, HOST: 'localhost' });
   t.after(async () => {
-    const gone = new Promise((resolve) => program.once('exit', resolve));
-    program.kill('SIGKILL');
-    await gone;
+    await program.stop('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
   });
-  await waitUntilReady(port);
 
-  const walk = readWalk().replace('http://localhost:8000', `http://localhost:${port}`);
+  const walk = readWalk().replace('http://localhost:8000', `http://localhost:${program.port}`);
   const { stdout } = await run('bash', ['-euo', 'pipefail', '-c', walk]);
   const answers = stdout
     .trim()
@@ -45,23 +39,4 @@ function readWalk(): string {
   const block = /```sh\n([\s\S]*?)```/.exec(section)?.[1];
   assert.ok(block, 'the README has no walk');
   return block;
-}
-
-async function findFreePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port was given');
-  return address.port;
-}
-
-async function waitUntilReady(port: number): Promise<void> {
-  const giveUpAtMs = Date.now() + startLimitMs;
-  while (Date.now() < giveUpAtMs) {
-    const reply = await fetch(`http://localhost:${port}/health/ready`).catch(() => undefined);
-    if (reply?.ok) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error('the program did not become ready');
 }

@@ -10,7 +10,6 @@ import { findPendingEmailChange } from './store.ts';
 export type AccountExport = {
   exportedAtMs: number;
   account: Account;
-  hasPassword: boolean;
   pendingEmailChange: string | null;
   sessions: Session[];
   knownDevices: { firstSeenAtMs: number; lastSeenAtMs: number }[];
@@ -33,7 +32,6 @@ export async function exportAccount(deps: Deps, principal: Principal, context: R
   return {
     exportedAtMs: nowMs,
     account,
-    hasPassword: account.hasPassword,
     pendingEmailChange: pending?.email ?? null,
     sessions,
     knownDevices: await listKnownDevices(deps.db, userId),

@@ -15,7 +15,7 @@ export type Account = {
   name: string | null;
   locale: string | null;
   metadata: Record<string, unknown>;
-  status: 'active' | 'disabled' | 'invited';
+  status: UserRow['status'];
   roles: readonly string[];
   /** False for an account that logs in with e-mailed codes alone. */
   hasPassword: boolean;

@@ -2,6 +2,7 @@ import { type Static, Type } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
 import { emailMaxLength } from '../email-address.ts';
 import { schemaRef } from '../http/schemas.ts';
+import { plainSessionSchema, toSessionFields } from '../sessions/session-json.ts';
 import { emailField, exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 import type { AccountExport } from './export.ts';
 import type { Account } from './flow.ts';
@@ -109,22 +110,7 @@ export const exportSchema = Type.Object(
     user: schemaRef(userSchema),
     has_password: Type.Boolean({ description: 'Whether a hash of a password is held.' }),
     pending_email_change: nullable(Type.String({ description: 'The address that is being changed to.' })),
-    sessions: Type.Array(
-      Type.Object(
-        {
-          id: Type.String({ format: 'uuid' }),
-          device: nullable(Type.String()),
-          user_agent: nullable(Type.String()),
-          client_address: Type.String(),
-          created_at: time('When the user logged in.'),
-          last_used_at: time('When the session was last refreshed.'),
-          authenticated_at: time('When the user last proved who they are.'),
-          expires_at: time('When it ends unless it is refreshed before.'),
-        },
-        { additionalProperties: false },
-      ),
-      { description: 'Live sessions, the newest first.' },
-    ),
+    sessions: Type.Array(plainSessionSchema, { description: 'Live sessions, the newest first.' }),
     known_devices: Type.Array(
       Type.Object(
         { first_seen_at: time('When it was first used.'), last_seen_at: time('When it was last used.') },
@@ -176,18 +162,9 @@ export function toExportResponse(data: AccountExport): Static<typeof exportSchem
   return {
     exported_at: toRfc3339(data.exportedAtMs),
     user: toUserResponse(data.account),
-    has_password: data.hasPassword,
+    has_password: data.account.hasPassword,
     pending_email_change: data.pendingEmailChange,
-    sessions: data.sessions.map((session) => ({
-      id: session.id,
-      device: session.device,
-      user_agent: session.userAgent,
-      client_address: session.clientAddress,
-      created_at: toRfc3339(session.createdAtMs),
-      last_used_at: toRfc3339(session.lastUsedAtMs),
-      authenticated_at: toRfc3339(session.authenticatedAtMs),
-      expires_at: toRfc3339(session.expiresAtMs),
-    })),
+    sessions: data.sessions.map(toSessionFields),
     known_devices: data.knownDevices.map((device) => ({
       first_seen_at: toRfc3339(device.firstSeenAtMs),
       last_seen_at: toRfc3339(device.lastSeenAtMs),

@@ -1,15 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { describe, test } from 'node:test';
 import { hasRedis, isUnavailable, minuteMs, openRedis, sendBudget } from '../../test/ephemeral.ts';
+import { findFreePort } from '../../test/ports.ts';
 import { connectRedis, createRedisStore } from './redis.ts';
 
 describe('the Redis store', () => {
   test('without a Redis every operation is refused as temporarily unavailable within two seconds', async () => {
     const errors: Error[] = [];
-    const client = connectRedis(`redis://127.0.0.1:${await findClosedPort()}`, (error) => errors.push(error));
+    const client = connectRedis(`redis://127.0.0.1:${await findFreePort()}`, (error) => errors.push(error));
     const store = createRedisStore(client, 'latchkey_test:');
     const startedAtMs = performance.now();
     const entry = { digest: 'digest', payload: 'payload', expiresAtMs: 2 };
@@ -52,13 +51,3 @@ describe('the Redis store', () => {
     for (const line of own) assert.equal(line.split(prefix).length - 1, 1, line);
   });
 });
-
-async function findClosedPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('the server has no port');
-  server.close();
-  await once(server, 'close');
-  return address.port;
-}

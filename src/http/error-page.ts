@@ -1,4 +1,5 @@
 import { errorCatalogue } from '../errors.ts';
+import { escapeHtml } from '../escape-html.ts';
 import type { ApiInstance } from './api.ts';
 import { htmlPage } from './page.ts';
 
@@ -23,9 +24,5 @@ function renderErrorPage(): { html: string; contentSecurityPolicy: string } {
 }
 
 function withCode(text: string): string {
-  return text
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replace(/`([^`]+)`/g, '<code>$1</code>');
+  return escapeHtml(text).replace(/`([^`]+)`/g, '<code>$1</code>');
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { escapeHtml, renderMessage } from './layout.ts';
+import { escapeHtml } from '../escape-html.ts';
+import { renderMessage } from './layout.ts';
 import { composeMessage, type Message } from './messages.ts';
 
 const serviceUrl = 'https://auth.example.com';

@@ -1,3 +1,5 @@
+import { escapeHtml } from '../escape-html.ts';
+
 /** What a message says, before it is laid out. Every field is plain text. */
 export type MessageContent = {
   subject: string;
@@ -31,14 +33,4 @@ export function renderMessage(content: MessageContent, footer: string, locale: s
     '</div></body></html>',
   ].join('\n');
   return { subject, text: `${text}\n`, html };
-}
-
-/** Escapes text for an HTML body or a double-quoted attribute. */
-export function escapeHtml(text: string): string {
-  return text
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;')
-    .replaceAll("'", '&#39;');
 }

@@ -4,9 +4,9 @@ import { toRfc3339 } from '../clock.ts';
 import { isLoopback } from '../config.ts';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
+import { escapeHtml } from '../escape-html.ts';
 import type { ApiInstance } from '../http/api.ts';
 import { htmlPage } from '../http/page.ts';
-import { escapeHtml } from './layout.ts';
 import type { Mailbox, MailboxItem } from './mailbox.ts';
 
 const refreshSeconds = 5;

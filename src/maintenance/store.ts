@@ -1,4 +1,5 @@
-import type { Db } from '../db/schema.ts';
+import { sql } from 'kysely';
+import type { Db, Schema } from '../db/schema.ts';
 
 /** Takes or renews the lease of a chore. Returns false while another instance holds it. */
 export async function takeLease(
@@ -22,47 +23,27 @@ export async function takeLease(
 export type Sweep = (db: Db, nowMs: number, batch: number) => Promise<number>;
 
 /** Removes sessions whose life is over. The idle expiry is never after the absolute one. */
-export const sweepSessions: Sweep = async (db, nowMs, batch) => {
-  const result = await db
-    .deleteFrom('sessions')
-    .where('id', 'in', (eb) =>
-      eb
-        .selectFrom('sessions')
-        .select('id')
-        .where('idle_expires_at', '<=', nowMs)
-        .orderBy('idle_expires_at')
-        .limit(batch),
-    )
-    .executeTakeFirst();
-  return Number(result.numDeletedRows);
-};
+export const sweepSessions = sweepExpired('sessions', 'id', 'idle_expires_at');
 
 /** Removes mail that was not delivered in time. Delivered mail is removed by the delivery. */
-export const sweepOutbox: Sweep = async (db, nowMs, batch) => {
-  const result = await db
-    .deleteFrom('outbox')
-    .where('id', 'in', (eb) =>
-      eb.selectFrom('outbox').select('id').where('expires_at', '<=', nowMs).orderBy('expires_at').limit(batch),
-    )
-    .executeTakeFirst();
-  return Number(result.numDeletedRows);
-};
+export const sweepOutbox = sweepExpired('outbox', 'id', 'expires_at');
 
 /** Removes changes of address that were never completed. */
-export const sweepPendingEmailChanges: Sweep = async (db, nowMs, batch) => {
-  const result = await db
-    .deleteFrom('pending_email_changes')
-    .where('user_id', 'in', (eb) =>
-      eb
-        .selectFrom('pending_email_changes')
-        .select('user_id')
-        .where('expires_at', '<=', nowMs)
-        .orderBy('expires_at')
-        .limit(batch),
-    )
-    .executeTakeFirst();
-  return Number(result.numDeletedRows);
-};
+export const sweepPendingEmailChanges = sweepExpired('pending_email_changes', 'user_id', 'expires_at');
+
+/** Removes the rows of a table whose time is over, the oldest first. Both columns are the table's own. */
+function sweepExpired<T extends keyof Schema & string>(
+  table: T,
+  key: keyof Schema[T] & string,
+  expiry: keyof Schema[T] & string,
+): Sweep {
+  return async (db, nowMs, batch) => {
+    const [from, id, end] = [sql.table(table), sql.ref(key), sql.ref(expiry)];
+    const oldest = sql`select ${id} from ${from} where ${end} <= ${nowMs} order by ${end} limit ${batch}`;
+    const result = await sql`delete from ${from} where ${id} in (${oldest})`.execute(db);
+    return Number(result.numAffectedRows ?? 0n);
+  };
+}
 
 /** Forgets devices that were last used before this time. */
 export function sweepDevicesUnusedFor(unusedForMs: number): Sweep {

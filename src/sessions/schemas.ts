@@ -1,12 +1,12 @@
 import { type Static, Type } from 'typebox';
 import type { Account } from '../account/flow.ts';
 import { exampleUser, toUserResponse, userSchema } from '../account/schemas.ts';
-import { toRfc3339 } from '../clock.ts';
 import { refreshTokenMaxLength } from '../crypto/refresh-token.ts';
 import { pageSchema } from '../http/paging.ts';
 import { schemaRef } from '../http/schemas.ts';
 import { optionalBodyKeyword } from '../http/validation.ts';
 import type { IssuedTokens, Session } from './flow.ts';
+import { sessionFields, toSessionFields } from './session-json.ts';
 
 const tokenFields = {
   access_token: Type.String({
@@ -85,17 +85,8 @@ const exampleSession = {
 /** A session as its user sees it. */
 export const sessionSchema = Type.Object(
   {
-    id: Type.String({ format: 'uuid' }),
+    ...sessionFields,
     current: Type.Boolean({ description: 'True on the session that asks.' }),
-    device: Type.Union([Type.String(), Type.Null()], {
-      description: 'What the client said that it is, such as `Firefox on Linux`; null when it said nothing known.',
-    }),
-    user_agent: Type.Union([Type.String(), Type.Null()], { description: 'The User-Agent header of the login.' }),
-    client_address: Type.String({ description: 'Where the login came from.' }),
-    created_at: Type.String({ format: 'date-time', description: 'When the user logged in.' }),
-    last_used_at: Type.String({ format: 'date-time', description: 'When the session was last refreshed.' }),
-    authenticated_at: Type.String({ format: 'date-time', description: 'When the user last proved who they are.' }),
-    expires_at: Type.String({ format: 'date-time', description: 'When it ends unless it is refreshed before.' }),
   },
   { $id: 'Session', additionalProperties: false, examples: [exampleSession] },
 );
@@ -112,17 +103,7 @@ export const sessionIdParamsSchema = Type.Object(
 
 /** Maps a session to its JSON form. */
 export function toSessionResponse(session: Session, currentSessionId: string): Static<typeof sessionSchema> {
-  return {
-    id: session.id,
-    current: session.id === currentSessionId,
-    device: session.device,
-    user_agent: session.userAgent,
-    client_address: session.clientAddress,
-    created_at: toRfc3339(session.createdAtMs),
-    last_used_at: toRfc3339(session.lastUsedAtMs),
-    authenticated_at: toRfc3339(session.authenticatedAtMs),
-    expires_at: toRfc3339(session.expiresAtMs),
-  };
+  return { ...toSessionFields(session), current: session.id === currentSessionId };
 }
 
 /** Maps issued tokens to their JSON form. */

@@ -1,10 +1,10 @@
-import type { Db, SessionRow } from '../db/schema.ts';
+import type { Db, SessionRow, UserRow } from '../db/schema.ts';
 import type { PageRequest } from '../paging.ts';
 
 /** A session with its user as the guard and the refresh need them: one read. */
 export type SessionWithUser = {
   session: SessionRow;
-  user: { id: string; email: string; locale: string | null; status: 'active' | 'disabled' | 'invited' };
+  user: { id: string; email: string; locale: string | null; status: UserRow['status'] };
   roles: string[];
   permissions: string[];
 };
