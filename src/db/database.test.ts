@@ -10,6 +10,7 @@ import * as account from '../account/store.ts';
 import { newId } from '../crypto/ids.ts';
 import { type Database, inTransaction, openDatabase } from './database.ts';
 import { isDatabaseUnavailable, isUniqueViolation } from './failures.ts';
+import { UnknownMigrationError } from './migrate.ts';
 
 const closedPortUrl = 'postgres://postgres@127.0.0.1:1/postgres';
 
@@ -25,6 +26,18 @@ for (const backend of backends) {
         assert.deepEqual(await describeSchema(second), before);
         assert.ok(before.tables.length >= 8, 'there is a schema to compare');
         await second.close();
+      }));
+
+    test('tables of a later version are refused and left as they are', () =>
+      onEmptyDatabase(backend, async (url) => {
+        const first = await openDatabase(url, ignore);
+        await sql`insert into kysely_migration (name, timestamp) values ('9999-later', 'then')`.execute(first.db);
+        const before = await describeSchema(first);
+        const error = await catchError(openDatabase(url, ignore));
+        assert.ok(error instanceof UnknownMigrationError);
+        assert.match(error.message, /9999-later/);
+        assert.deepEqual(await describeSchema(first), before);
+        await first.close();
       }));
 
     test('deleting a user removes their sessions, roles and waiting mail, and nobody else’s', () =>
@@ -186,7 +199,7 @@ describe('the database on SQLite', () => {
 describe('the database on PostgreSQL', { skip: !backends.includes('postgres+redis') }, () => {
   test('instances that start together on an empty database leave one set of tables and roles', () =>
     onEmptyDatabase('postgres+redis', async (url) => {
-      const opened = await Promise.all(Array.from({ length: 4 }, () => openDatabase(url, ignore)));
+      const opened = await Promise.all(Array.from({ length: 8 }, () => openDatabase(url, ignore)));
       const [first, ...others] = await Promise.all(opened.map(describeSchema));
       for (const other of others) assert.deepEqual(other, first);
       assert.deepEqual(

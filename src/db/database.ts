@@ -1,9 +1,9 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { type Dialect, Kysely } from 'kysely';
+import { Kysely } from 'kysely';
 import { isRetryable } from './failures.ts';
-import { type DialectName, migrateToLatest } from './migrate.ts';
-import { createPostgresDialect } from './postgres-dialect.ts';
+import { type DialectName, isUpToDate, migrateToLatest } from './migrate.ts';
+import { createPostgresDialect, type PostgresOptions } from './postgres-dialect.ts';
 import type { Db, Schema } from './schema.ts';
 import { createSqliteDialect } from './sqlite-dialect.ts';
 
@@ -18,39 +18,56 @@ export type Database = {
   close(): Promise<void>;
 };
 
+type OpenOptions = {
+  /** Connections to PostgreSQL at most. */
+  maxConnections?: number;
+  /** Told when another instance is changing the tables and this one waits for it. */
+  onMigrationWait?: () => void;
+};
+
 const sqlitePrefix = 'sqlite:';
+const defaultMaxConnections = 10;
 
 /**
  * Opens the database named by DATABASE_URL (`sqlite:<path>` or `postgres://…`) and brings its tables up to
- * date. Several PostgreSQL instances may start at once: the migrator takes an advisory lock. A connection
- * that is lost later is reported and replaced.
+ * date. Several instances may start at once. A connection that is lost later is reported and replaced.
  */
-export async function openDatabase(url: string, onConnectionError: (error: Error) => void): Promise<Database> {
-  const isSqlite = url.startsWith(sqlitePrefix);
-  const dialect = isSqlite ? openSqlite(url.slice(sqlitePrefix.length)) : createPostgresDialect(url, onConnectionError);
-  const db = new Kysely<Schema>({ dialect });
-  const database: Database = {
+export async function openDatabase(
+  url: string,
+  onConnectionError: (error: Error) => void,
+  { maxConnections = defaultMaxConnections, onMigrationWait = () => {} }: OpenOptions = {},
+): Promise<Database> {
+  const dialect = url.startsWith(sqlitePrefix) ? 'sqlite' : 'postgres';
+  const connect = (limits: Pick<PostgresOptions, 'purpose' | 'maxConnections'>) =>
+    new Kysely<Schema>({ dialect: createPostgresDialect(url, { ...limits, onConnectionError }) });
+  const db = dialect === 'sqlite' ? openSqlite(url) : connect({ purpose: 'requests', maxConnections });
+  const close = () => db.destroy();
+  try {
+    if (!(await isUpToDate(db, dialect))) {
+      // Not on a connection of requests, whose limits in time a migration need not keep.
+      const place = dialect === 'sqlite' ? undefined : connect({ purpose: 'migration', maxConnections: 1 });
+      await migrateToLatest(place ?? db, dialect, onMigrationWait).finally(() => place?.destroy());
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
     db,
-    dialect: isSqlite ? 'sqlite' : 'postgres',
+    dialect,
     // Reads a row: SQLite answers `select 1` without a look at its file.
     ping: async () => {
       await db.selectFrom('roles').select('name').limit(1).executeTakeFirst();
     },
-    close: () => db.destroy(),
+    close,
   };
-  try {
-    await migrateToLatest(db, database.dialect);
-  } catch (error) {
-    await db.destroy();
-    throw error;
-  }
-  return database;
 }
 
-function openSqlite(path: string): Dialect {
+function openSqlite(url: string): Db {
+  const path = url.slice(sqlitePrefix.length);
   // The folder also holds the development secret, so nobody else may look into it.
   if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  return createSqliteDialect(path);
+  return new Kysely<Schema>({ dialect: createSqliteDialect(path) });
 }
 
 // A deadlock has one victim, which succeeds when it tries again; three in a row are a fault to be seen.

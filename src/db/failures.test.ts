@@ -11,7 +11,7 @@ import { sql } from 'kysely';
 import { type Backend, backends, createScratch } from '../../test/system.ts';
 import { newId } from '../crypto/ids.ts';
 import { type Database, inTransaction, openDatabase } from './database.ts';
-import { isDatabaseUnavailable, isForeignKeyViolation, isUniqueViolation } from './failures.ts';
+import { isDatabaseUnavailable, isForeignKeyViolation, isUniqueViolation, mayPass } from './failures.ts';
 
 describe('what an error says about the database', () => {
   test('of PostgreSQL’s states, those that pass by themselves or name an absent database mean unavailable', () => {
@@ -39,6 +39,20 @@ describe('what an error says about the database', () => {
     }
     assert.equal(isDatabaseUnavailable(new Error('Connection terminated unexpectedly')), false);
     assert.equal(isDatabaseUnavailable(undefined), false);
+  });
+
+  test('of what can meet a start, it waits for what passes by itself and for nothing that needs a hand', () => {
+    for (const code of ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', '08006', '57P01', '57P03', '53300', '55P03']) {
+      assert.equal(mayPass(withCode(code)), true, code);
+    }
+    assert.equal(mayPass(Object.assign(withCode('ENOENT'), { syscall: 'connect' })), true, 'a socket file');
+    assert.equal(mayPass(new Error('Connection terminated due to connection timeout')), true);
+    for (const errcode of [5, 6, 261]) assert.equal(mayPass(Object.assign(new Error(), { errcode })), true);
+    for (const code of ['28P01', '28000', '3D000', '42501', '25006', '08P01', 'CERT_HAS_EXPIRED', 'ENOENT', 'EACCES']) {
+      assert.equal(mayPass(withCode(code)), false, code);
+    }
+    for (const errcode of [8, 13, 14, 26]) assert.equal(mayPass(Object.assign(new Error(), { errcode })), false);
+    assert.equal(mayPass(new Error('something else')), false);
   });
 
   test('a PostgreSQL server that refuses or resets the connection is unavailable', async () => {

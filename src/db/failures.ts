@@ -12,18 +12,24 @@ const unavailableNodeCodes = new Set([
   'EHOSTUNREACH',
   'ENETUNREACH',
 ]);
+// PostgreSQL's states that pass without anybody's doing: it starts, stops or restarts, has no connection left for
+// now, or somebody holds a lock. 08P01, a protocol that is not understood, stays.
+const passingSqlState = /^(?:08(?!P01)...|57P0[123]|53300|55P03)$/;
 // pg reports these without a code.
 const unavailableMessages =
   /^(?:timeout exceeded when trying to connect|timeout expired|Connection terminated|Query read timeout|Client has encountered a connection error|Client was closed)/;
 // SQLite's primary result codes for a lock held past the wait, a file that cannot be written or opened, a
 // failing disk and a full one.
 const unavailableSqliteCodes = new Set([5, 6, 8, 10, 13, 14]);
+const passingSqliteCodes = new Set([5, 6]);
 const sqliteUniqueErrors = new Set([2067, 1555]);
 const sqliteForeignKeyError = 787;
 
 // A connection that is reset or times out has the same codes wherever it leads: a client that aborts its
 // upload looks like a database that went away. So those count only in errors that came out of the driver.
 const connectionErrors = new WeakSet<Error>();
+// Whatever keeps a connection from being made, be it a name, a password or a certificate, there is no database.
+const failedConnections = new WeakSet<Error>();
 
 /** The database is there, but what was asked for could not have its turn. */
 export class DatabaseBusyError extends Error {
@@ -36,14 +42,28 @@ export function markAsConnectionError(error: unknown): unknown {
   return error;
 }
 
+/** Remembers that an error kept a connection from being made. Returns the error, to be thrown. */
+export function markAsUnavailable(error: unknown): unknown {
+  if (error instanceof Error) failedConnections.add(error);
+  return error;
+}
+
 /** Says whether an error means that the database is away or overloaded, so that the answer is 503 and not 500. */
 export function isDatabaseUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  if (error instanceof DatabaseBusyError) return true;
+  if (error instanceof DatabaseBusyError || failedConnections.has(error)) return true;
   const { sqlState, sqliteCode } = readCodes(error);
   if (sqliteCode !== undefined) return unavailableSqliteCodes.has(sqliteCode & 0xff);
   if (sqlState !== undefined && unavailableSqlState.test(sqlState)) return true;
   return connectionErrors.has(error) && meansNoConnection(error);
+}
+
+/** Says whether an error at the start is one that passes by itself: the database is not there yet, or locked for now. */
+export function mayPass(error: unknown): boolean {
+  if (error instanceof DatabaseBusyError || meansNoConnection(error)) return true;
+  const { sqlState, sqliteCode } = readCodes(error);
+  if (sqliteCode !== undefined) return passingSqliteCodes.has(sqliteCode & 0xff);
+  return sqlState !== undefined && passingSqlState.test(sqlState);
 }
 
 /** Says whether an error is the violation of a unique index or primary key: the loser of a race. */
@@ -70,6 +90,12 @@ export function isSqliteBusy(error: unknown): boolean {
   return sqliteCode !== undefined && (sqliteCode & 0xff) === 5;
 }
 
+/** Says whether the disk failed SQLite: SQLITE_IOERR, whatever its extension. */
+export function isSqliteIoError(error: unknown): boolean {
+  const { sqliteCode } = readCodes(error);
+  return sqliteCode !== undefined && (sqliteCode & 0xff) === 10;
+}
+
 function readCodes(error: unknown): { sqlState?: string; sqliteCode?: number } {
   if (!(error instanceof Error)) return {};
   const { code, errcode } = error as Error & { code?: unknown; errcode?: unknown };
@@ -86,6 +112,8 @@ function readCodes(error: unknown): { sqlState?: string; sqliteCode?: number } {
 export function meansNoConnection(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.some(meansNoConnection);
   if (!(error instanceof Error)) return false;
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, message, syscall } = error as NodeJS.ErrnoException;
+  // A socket file that is not there yet.
+  if (syscall === 'connect' && code === 'ENOENT') return true;
   return (code !== undefined && unavailableNodeCodes.has(code)) || unavailableMessages.test(message);
 }

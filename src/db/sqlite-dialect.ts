@@ -10,7 +10,7 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely';
-import { DatabaseBusyError } from './failures.ts';
+import { DatabaseBusyError, isSqliteIoError } from './failures.ts';
 import { createSqliteTurns, retryWhileBusy, type SqliteTurns } from './sqlite-turns.ts';
 
 // The service has a few dozen queries; the bound only matters if one were built with a varying text.
@@ -66,7 +66,7 @@ function createSqliteDriver(path: string): Driver {
       const { database, turns } = opened();
       await turns.take(connection, () => {
         requireTransaction(database);
-        database.exec('commit');
+        overwriteIfFailed(database, () => database.exec('commit'));
       });
       turns.end(connection);
     },
@@ -122,7 +122,7 @@ function createConnection({ database, turns, prepare }: OpenFile): DatabaseConne
     executeQuery: <Row>(query: CompiledQuery): Promise<QueryResult<Row>> =>
       turns.take(connection, () => {
         if (turns.isOwner(connection)) requireTransaction(database);
-        return runStatement<Row>(prepare(query.sql), query.parameters);
+        return overwriteIfFailed(database, () => runStatement<Row>(prepare(query.sql), query.parameters));
       }),
     // biome-ignore lint/correctness/useYield: Kysely wants a generator; nothing here streams.
     async *streamQuery() {
@@ -135,6 +135,30 @@ function createConnection({ database, turns, prepare }: OpenFile): DatabaseConne
 // Were SQLite to have ended the transaction by itself, what follows would be kept although the rest is gone.
 function requireTransaction(database: DatabaseSync): void {
   if (!database.isTransaction) throw new DatabaseBusyError('the transaction was rolled back by SQLite');
+}
+
+/**
+ * Runs a step that may commit, and makes sure that what it refuses does not happen after all. When the disk fails at the
+ * end of a commit SQLite rolls back, but the pages stand in the log already, marked as committed, and the next start would
+ * carry them out. The next commit is written in their place and makes whatever is left of them unreadable; so there
+ * is one at once, which changes nothing. That it reaches the disk is not needed: what it replaces did not either.
+ */
+function overwriteIfFailed<T>(database: DatabaseSync, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    if (isSqliteIoError(error) && !database.isTransaction) rewriteUserVersion(database);
+    throw error;
+  }
+}
+
+function rewriteUserVersion(database: DatabaseSync): void {
+  try {
+    const { user_version: version } = database.prepare('pragma user_version').get() ?? {};
+    database.exec(`pragma user_version = ${Number(version)}`);
+  } catch {
+    // The disk fails still, as the error that is thrown already says.
+  }
 }
 
 function runStatement<Row>(statement: StatementSync, parameters: readonly unknown[]): QueryResult<Row> {
