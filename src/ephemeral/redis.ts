@@ -1,41 +1,10 @@
-import { createClient } from '@redis/client';
 import { answerWithin } from '../deadline.ts';
 import { AppError } from '../errors.ts';
-import { redisScripts } from './redis-scripts.ts';
+import type { RedisConnection } from './redis-connection.ts';
+import { commandDeadlineMs } from './redis-link.ts';
 import type { EphemeralStore } from './store.ts';
 
-const connectTimeoutMs = 2_000;
-const commandDeadlineMs = 1_000;
-const maxQueuedCommands = 10_000;
-const maxReconnectDelayMs = 2_000;
 const retryAfterSeconds = 5;
-
-/** The one connection to Redis or Valkey. It reconnects by itself for ever and never queues while it is away. */
-export type RedisConnection = ReturnType<typeof createRedisClient>;
-
-function createRedisClient(url: string) {
-  return createClient({
-    url,
-    scripts: redisScripts,
-    // A command must fail at once while Redis is away: a queue would answer long after the caller left.
-    disableOfflineQueue: true,
-    commandsQueueMaxLength: maxQueuedCommands,
-    // This drops only what has not been written yet; `guarded` below is for a Redis that does not answer.
-    commandOptions: { timeout: commandDeadlineMs },
-    socket: {
-      connectTimeout: connectTimeoutMs,
-      reconnectStrategy: (attempts) => Math.min(50 * 2 ** Math.min(attempts, 10), maxReconnectDelayMs),
-    },
-  });
-}
-
-/** Starts connecting and returns at once: an absent Redis at the start is a warning, and it heals. */
-export function connectRedis(url: string, onError: (error: Error) => void): RedisConnection {
-  const client = createRedisClient(url);
-  client.on('error', onError);
-  client.connect().catch(onError);
-  return client;
-}
 
 /** Keeps short-lived state in Redis, for several instances. Keys carry the prefix. */
 export function createRedisStore(client: RedisConnection, prefix: string): EphemeralStore {
@@ -94,13 +63,7 @@ export function createRedisStore(client: RedisConnection, prefix: string): Ephem
     // Redis collects by PEXPIRE.
     collect: async () => {},
 
-    ping: () =>
-      guarded(async () => {
-        await client.ping();
-      }),
-
-    close: async () => {
-      if (client.isOpen) client.destroy();
-    },
+    ping: () => guarded(() => client.ping()),
+    close: async () => client.close(),
   };
 }

@@ -5,8 +5,9 @@ import { dayMs, ephemeralBackends, hourMs, minuteMs, newKey, sendBudget, useStor
 import type { Entry, Window } from './store.ts';
 
 for (const backend of ephemeralBackends) {
+  const store = useStore(backend);
+
   describe(`short-lived entries (${backend.name})`, () => {
-    const store = useStore(backend);
     const nowMs = Date.now();
 
     async function putEntry(entry: Partial<Entry> = {}): Promise<string> {
@@ -130,7 +131,6 @@ for (const backend of ephemeralBackends) {
   });
 
   describe(`budgets of uses (${backend.name})`, () => {
-    const store = useStore(backend);
     const startMs = Date.now();
 
     test('whatever the times, uses and refunds are counted as a list of times would be', async () => {
