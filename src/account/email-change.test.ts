@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
   budgetSpent,
+  disableUser,
   logIn,
   newEmail,
   newestMail,
@@ -243,8 +244,7 @@ describeOnBackends('e-mail change', {}, (system) => {
   test('a user disabled or deleted meanwhile completes nothing', async () => {
     const user = await registerUser(system());
     const token = await prove(system(), user, newEmail());
-    const { db } = system().deps;
-    await db.updateTable('users').set({ status: 'disabled' }).where('id', '=', user.id).execute();
+    await disableUser(system(), user.id);
     await assertRefused(system(), complete(user, token), 'invalid_token');
   });
 

@@ -6,7 +6,8 @@ import type { Deps } from '../deps.ts';
 import { AppError, fieldRefused } from '../errors.ts';
 import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
-import { type Principal, requireRecentAuthentication } from '../sessions/flow.ts';
+import { requireRecentAuthentication } from '../sessions/guard.ts';
+import type { Principal } from '../sessions/principal.ts';
 import {
   forgetAddress,
   peekProof,

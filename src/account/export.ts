@@ -2,7 +2,9 @@ import { listEventsOfUser, recordEvent } from '../audit/flow.ts';
 import type { Deps } from '../deps.ts';
 import { listKnownDevices } from '../devices/flow.ts';
 import type { RequestContext } from '../request-context.ts';
-import { listSessions, type Principal, requireRecentAuthentication, type Session } from '../sessions/flow.ts';
+import { listSessions, type Session } from '../sessions/flow.ts';
+import { requireRecentAuthentication } from '../sessions/guard.ts';
+import type { Principal } from '../sessions/principal.ts';
 import { type Account, getAccount } from './flow.ts';
 import { findPendingEmailChange } from './store.ts';
 

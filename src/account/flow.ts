@@ -4,7 +4,9 @@ import type { Db, UserRow } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
 import { AppError, fieldRefused } from '../errors.ts';
 import type { RequestContext } from '../request-context.ts';
-import { type Principal, requireRecentAuthentication } from '../sessions/flow.ts';
+import { endSessionsOfUser } from '../sessions/flow.ts';
+import { requireRecentAuthentication } from '../sessions/guard.ts';
+import type { Principal } from '../sessions/principal.ts';
 import { forgetAddress } from '../verification/flow.ts';
 import { deleteUser, findPendingEmailChange, findUser, listRoleNames, updateProfile } from './store.ts';
 
@@ -70,6 +72,8 @@ export async function deleteAccount(deps: Deps, principal: Principal, context: R
   const email = await inTransaction(deps.db, async (tx) => {
     const address = await deleteUser(tx, principal.userId);
     if (address === undefined) throw new AppError('invalid_token');
+    // The rows went with the user, whose row is locked first as in a login; the other instances must still be told.
+    await endSessionsOfUser(deps, tx, principal.userId);
     const nowMs = deps.clock.now();
     await recordEvent(tx, { type: 'user.deleted', userId: principal.userId }, context, nowMs);
     await forgetPersonInEvents(tx, principal.userId, nowMs);

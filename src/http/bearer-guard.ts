@@ -1,7 +1,8 @@
 import type { FastifyRequest } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
-import { authenticate, type Principal } from '../sessions/flow.ts';
+import { authenticate } from '../sessions/guard.ts';
+import type { Principal } from '../sessions/principal.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {

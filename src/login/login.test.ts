@@ -4,6 +4,8 @@ import { hash as argon2Hash } from '@node-rs/argon2';
 import { hash as bcryptHash } from '@node-rs/bcrypt';
 import { goodPassword, logIn, newEmail, proveAddress, readMe, refresh, registerUser } from '../../test/accounts.ts';
 import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import { loginRaces } from '../../test/races/logins.ts';
+import { testRaces } from '../../test/races/races.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
 describeOnBackends('login', {}, (system) => {
@@ -106,11 +108,7 @@ describeOnBackends('login', {}, (system) => {
     assert.deepEqual((await takeStock(system())).sessions, before.sessions);
   });
 
-  test('20 parallel logins open 20 sessions', async () => {
-    const user = await registerUser(system());
-    const replies = await Promise.all(Array.from({ length: 20 }, () => logIn(system(), user.email, user.password)));
-    assert.equal(new Set(replies.map((reply) => reply.body.refresh_token)).size, 20);
-  });
+  testRaces(loginRaces, system);
 
   test('a session over the cap ends the oldest one', async () => {
     const user = await registerUser(system());
@@ -151,14 +149,6 @@ describeOnBackends('login', {}, (system) => {
     const token = await proveAddress(system(), user.email, 'login');
     await change(user.id, { status: 'disabled' });
     await assertRefused(system(), codeLogin(token), 'invalid_verification_token');
-  });
-
-  test('50 parallel logins with one proof open one session', async () => {
-    const user = await registerUser(system());
-    system().clock.advanceSeconds(61);
-    const token = await proveAddress(system(), user.email, 'login');
-    const replies = await Promise.all(Array.from({ length: 50 }, () => call(system(), codeLogin(token))));
-    assert.equal(replies.filter((reply) => reply.status === 200).length, 1);
   });
 });
 

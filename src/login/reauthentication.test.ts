@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  disableUser,
   newEmail,
   openSession,
   proveAddress,
@@ -10,6 +11,8 @@ import {
   type TestUser,
 } from '../../test/accounts.ts';
 import { assertProblem, assertRefused, type Call, call, type Reply, takeStock } from '../../test/client.ts';
+import { reauthenticationRaces } from '../../test/races/logins.ts';
+import { testRaces } from '../../test/races/races.ts';
 import { describeOnBackends, digestRows } from '../../test/system.ts';
 import { reauthenticate } from './reauthentication.ts';
 
@@ -168,14 +171,7 @@ describeOnBackends('re-authentication', {}, (system) => {
     await assertRefused(system(), login, 'invalid_verification_token');
   });
 
-  test('of 20 parallel uses of one proof one gets through', async () => {
-    const user = await registerStaleUser();
-    const request = byCode(user, await prove(user.email));
-    const replies = await Promise.all(Array.from({ length: 20 }, () => call(system(), request)));
-    assert.equal(replies.filter((reply) => reply.status === 204).length, 1);
-    for (const reply of replies) if (reply.status !== 204) assertProblem(reply, 'invalid_verification_token');
-    assert.equal((await eventsOf(user.id)).length, 1);
-  });
+  testRaces(reauthenticationRaces, system);
 
   test('a proof older than ten minutes is refused', async () => {
     const user = await registerStaleUser();
@@ -221,8 +217,7 @@ describeOnBackends('re-authentication', {}, (system) => {
   test('a disabled user does not re-authenticate', async () => {
     const user = await registerStaleUser();
     const proof = await prove(user.email);
-    const { db } = system().deps;
-    await db.updateTable('users').set({ status: 'disabled' }).where('id', '=', user.id).execute();
+    await disableUser(system(), user.id);
     await assertRefused(system(), ask(user, { password: user.password }), 'invalid_token');
     await assertRefused(system(), byCode(user, proof), 'invalid_token');
   });

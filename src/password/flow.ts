@@ -8,7 +8,8 @@ import { AppError } from '../errors.ts';
 import { refusePassword } from '../login/refusal.ts';
 import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
-import { endSessionsOfUser, type Principal } from '../sessions/flow.ts';
+import { endSessionsOfUser } from '../sessions/flow.ts';
+import type { Principal } from '../sessions/principal.ts';
 import { forgetAddress, type Proof, peekProof, useVerificationToken } from '../verification/flow.ts';
 import { findPasswordOwner, findResetOwner, replacePasswordHash, setPasswordHash } from './store.ts';
 
@@ -40,7 +41,7 @@ export async function changePassword(
     const change = { userId: owner.id, oldHash: owner.password_hash, newHash, nowMs };
     // Changed by somebody else while we hashed: the password that was checked is no longer the current one.
     if (!(await replacePasswordHash(tx, change))) throw new AppError('invalid_credentials');
-    await endSessionsOfUser(tx, owner.id, principal.sessionId);
+    await endSessionsOfUser(deps, tx, owner.id, principal.sessionId);
     await forgetDevices(tx, owner.id);
     await rememberDevice(deps, tx, owner.id, context);
     await cancelEmailChange(tx, owner.id);
@@ -85,7 +86,7 @@ async function applyReset(
     if (owner === undefined || !(await setPasswordHash(tx, { userId: owner.id, ...change }))) {
       throw new AppError('invalid_verification_token');
     }
-    await endSessionsOfUser(tx, owner.id);
+    await endSessionsOfUser(deps, tx, owner.id);
     await forgetDevices(tx, owner.id);
     await cancelEmailChange(tx, owner.id);
     await recordEvent(tx, { type: 'password.reset', userId: owner.id }, context, nowMs);

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { logIn, openSession, readMe, refresh, registerUser, subjectsOfMails } from '../../test/accounts.ts';
 import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import { passwordChangeRaces } from '../../test/races/passwords.ts';
+import { testRaces } from '../../test/races/races.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
 const newPassword = 'quiet lantern over the harbour';
@@ -48,17 +50,5 @@ describeOnBackends('password change', {}, (system) => {
     await assertRefused(system(), anonymous, 'authentication_required');
   });
 
-  test('of parallel changes one wins, and only its password works', async () => {
-    const user = await registerUser(system());
-    const candidates = Array.from({ length: 5 }, (_, index) => `${newPassword} ${index}`);
-    const replies = await Promise.all(
-      candidates.map((candidate) => call(system(), change(user.accessToken, user.password, candidate))),
-    );
-    assert.equal(replies.filter((reply) => reply.status === 204).length, 1);
-    const logins = await Promise.all(candidates.map((candidate) => logIn(system(), user.email, candidate)));
-    assert.deepEqual(
-      logins.map((login) => login.status === 200),
-      replies.map((reply) => reply.status === 204),
-    );
-  });
+  testRaces(passwordChangeRaces, system);
 });

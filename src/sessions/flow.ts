@@ -9,6 +9,8 @@ import { readDevice } from '../devices/label.ts';
 import { AppError } from '../errors.ts';
 import { cutPage, type Page, type PageRequest } from '../paging.ts';
 import type { RequestContext } from '../request-context.ts';
+import { blockCachedSessions } from './cache.ts';
+import type { Principal } from './principal.ts';
 import {
   deleteSession,
   deleteSessionsOfUser,
@@ -19,16 +21,6 @@ import {
   type SessionWithUser,
   updateAuthenticatedAt,
 } from './store.ts';
-
-/** Who makes a request, as the guard found it in the database just now. */
-export type Principal = {
-  userId: string;
-  sessionId: string;
-  /** When the user last proved who they are in this session, in milliseconds since the epoch. */
-  authenticatedAtMs: number;
-  roles: readonly string[];
-  permissions: readonly string[];
-};
 
 /** A session as its user may see it: nothing of its tokens. */
 export type Session = {
@@ -49,9 +41,6 @@ export type IssuedTokens = {
   refreshToken: string;
   refreshTokenExpiresInSeconds: number;
 };
-
-/** How recent an authentication must be for what could take an account away from its owner. */
-const recentAuthenticationSeconds = 300;
 
 /**
  * Opens a session for a user who has just proved who they are. Pass the transaction of the login: what the
@@ -80,7 +69,8 @@ export async function openSession(
     user_agent: context.userAgent,
     device_label: readDevice(context.userAgent).label,
   });
-  await deleteSessionsOverCap(tx, userId, { newestId: id, cap: SESSIONS_PER_USER_MAX, nowMs });
+  const ended = await deleteSessionsOverCap(tx, userId, { newestId: id, cap: SESSIONS_PER_USER_MAX, nowMs });
+  if (ended > 0) await blockCachedSessions(deps, userId);
   const opened = await findSessionWithUser(tx, id);
   if (opened === undefined) throw new Error('a session that was just opened is not there');
   return opened;
@@ -105,6 +95,7 @@ export async function logOutByAccessToken(deps: Deps, accessToken: string, conte
 async function endSession(deps: Deps, sessionId: string, userId: string, context: RequestContext): Promise<boolean> {
   return inTransaction(deps.db, async (tx) => {
     if (!(await deleteSession(tx, sessionId, userId))) return false;
+    await blockCachedSessions(deps, userId);
     const details = { session_id: sessionId };
     await recordEvent(tx, { type: 'session.ended', userId, details }, context, deps.clock.now());
     return true;
@@ -112,8 +103,10 @@ async function endSession(deps: Deps, sessionId: string, userId: string, context
 }
 
 /** Ends every session of a user, but for the one to keep. Pass the transaction of the act that ends them. */
-export async function endSessionsOfUser(tx: Db, userId: string, keepSessionId?: string): Promise<number> {
-  return deleteSessionsOfUser(tx, userId, keepSessionId);
+export async function endSessionsOfUser(deps: Deps, tx: Db, userId: string, keepSessionId?: string): Promise<number> {
+  const ended = await deleteSessionsOfUser(tx, userId, keepSessionId);
+  await blockCachedSessions(deps, userId);
+  return ended;
 }
 
 /** Lists a user's live sessions, the newest first. */
@@ -135,7 +128,7 @@ export async function endOwnSession(
 /** Ends all of the user's sessions but the one that asks. */
 export async function endOtherSessions(deps: Deps, principal: Principal, context: RequestContext): Promise<void> {
   await inTransaction(deps.db, async (tx) => {
-    const ended = await deleteSessionsOfUser(tx, principal.userId, principal.sessionId);
+    const ended = await endSessionsOfUser(deps, tx, principal.userId, principal.sessionId);
     if (ended === 0) return;
     const event = { type: 'session.others_ended', userId: principal.userId, details: { ended } } as const;
     await recordEvent(tx, event, context, deps.clock.now());
@@ -146,30 +139,7 @@ export async function endOtherSessions(deps: Deps, principal: Principal, context
 export async function renewAuthentication(deps: Deps, tx: Db, principal: Principal): Promise<void> {
   const renewed = await updateAuthenticatedAt(tx, principal.sessionId, principal.userId, deps.clock.now());
   if (!renewed) throw new AppError('invalid_token');
-}
-
-/**
- * The guard: verifies the access token, then looks at the session and its user as they are now, so that
- * logout, disabling, deletion and changes of roles take effect on the next request.
- */
-export async function authenticate(deps: Deps, accessToken: string): Promise<Principal> {
-  const claims = await deps.accessTokens.verify(accessToken);
-  if (claims === undefined) throw new AppError('invalid_token');
-  const found = await findLiveSession(deps, claims.sessionId);
-  if (found === undefined || found.user.id !== claims.userId) throw new AppError('invalid_token');
-  return {
-    userId: found.user.id,
-    sessionId: found.session.id,
-    authenticatedAtMs: found.session.authenticated_at,
-    roles: found.roles,
-    permissions: found.permissions,
-  };
-}
-
-/** Refuses an act that needs the user to have authenticated recently (RFC 9470). */
-export function requireRecentAuthentication(deps: Deps, principal: Principal): void {
-  if (deps.clock.now() - principal.authenticatedAtMs <= recentAuthenticationSeconds * 1000) return;
-  throw new AppError('insufficient_user_authentication', { maxAgeSeconds: recentAuthenticationSeconds });
+  await blockCachedSessions(deps, principal.userId);
 }
 
 /** Reads a session that has not ended or expired and whose user is active. */

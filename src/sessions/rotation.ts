@@ -5,6 +5,7 @@ import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
 import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
+import { blockCachedSessions } from './cache.ts';
 import { findLiveSession, type IssuedTokens, issueTokens } from './flow.ts';
 import { advanceGeneration, deleteSession, type SessionWithUser } from './store.ts';
 
@@ -62,6 +63,7 @@ async function endForReuse(deps: Deps, { session, user }: SessionWithUser, conte
   await inTransaction(deps.db, async (tx) => {
     // Of several parallel reuses, the one that ends the session reports it.
     if (!(await deleteSession(tx, session.id, user.id))) return;
+    await blockCachedSessions(deps, user.id);
     await recordEvent(
       tx,
       { type: 'session.reuse_detected', userId: user.id, details: { session_id: session.id } },

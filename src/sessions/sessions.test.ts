@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openSession, readMe, refresh, registerUser, subjectsOfMails, type TestUser } from '../../test/accounts.ts';
+import { disableUser, openSession, readMe, refresh, registerUser, subjectsOfMails } from '../../test/accounts.ts';
 import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import { testRaces } from '../../test/races/races.ts';
+import { sessionRaces } from '../../test/races/sessions.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
 const day = 24 * 60 * 60;
@@ -15,11 +17,6 @@ describeOnBackends('sessions', {}, (system) => {
     const reply = await refresh(system(), token);
     assert.equal(reply.status, 200, reply.text);
     return reply.body;
-  }
-
-  async function sessionOf(user: TestUser) {
-    const id = user.refreshToken.split('.')[1] ?? '';
-    return system().deps.db.selectFrom('sessions').selectAll().where('id', '=', id).executeTakeFirst();
   }
 
   test('a refresh gives the next refresh token and a new access token of the same session', async () => {
@@ -123,44 +120,13 @@ describeOnBackends('sessions', {}, (system) => {
 
   test('a disabled user can neither refresh nor use an access token', async () => {
     const user = await registerUser(system());
-    await system().deps.db.updateTable('users').set({ status: 'disabled' }).where('id', '=', user.id).execute();
+    await disableUser(system(), user.id);
     await assertRefused(system(), refreshCall(user.refreshToken), 'invalid_refresh_token');
     const request = { method: 'GET', path: '/users/me', token: user.accessToken } as const;
     await assertRefused(system(), request, 'invalid_token');
   });
 
-  test('50 parallel refreshes of one token leave one live token', async () => {
-    const user = await registerUser(system());
-    const replies = await Promise.all(Array.from({ length: 50 }, () => refresh(system(), user.refreshToken)));
-    assert.deepEqual(new Set(replies.map((reply) => reply.status)), new Set([200]));
-    const successors = new Set(replies.map((reply) => reply.body.refresh_token as string));
-    assert.equal(successors.size, 1);
-    assert.equal((await sessionOf(user))?.generation, 1);
-    const [successor = ''] = successors;
-    assert.equal((await refresh(system(), successor)).status, 200);
-  });
-
-  test('parallel chains of refreshes lose nobody: each tab goes on with what it was given', async () => {
-    const user = await registerUser(system());
-    let tokens = [user.refreshToken, user.refreshToken, user.refreshToken];
-    for (let round = 0; round < 20; round += 1) {
-      const replies = await Promise.all(tokens.map((token) => refreshOk(token)));
-      tokens = replies.map((body) => body.refresh_token as string);
-      assert.equal(new Set(tokens).size, 1);
-    }
-    assert.equal((await sessionOf(user))?.generation, 20);
-  });
-
-  test('20 parallel reuses of a stolen token end the session once and send one mail', async () => {
-    const user = await registerUser(system());
-    const first = await refreshOk(user.refreshToken);
-    await refreshOk(first.refresh_token);
-    const { mails = 0, audit_events: events = 0 } = await takeStock(system());
-    const replies = await Promise.all(Array.from({ length: 20 }, () => refresh(system(), user.refreshToken)));
-    for (const reply of replies) assert.equal(reply.status, 401);
-    const after = await takeStock(system());
-    assert.deepEqual([after.mails, after.audit_events], [mails + 1, events + 1]);
-  });
+  testRaces(sessionRaces, system);
 
   test('logout by refresh token ends the session at once, for both kinds of token', async () => {
     const user = await registerUser(system());
@@ -203,18 +169,6 @@ describeOnBackends('sessions', {}, (system) => {
   test('logout without any token, or with a forged bearer, is refused', async () => {
     await assertRefused(system(), { method: 'POST', path: '/auth/logout' }, 'authentication_required');
     await assertRefused(system(), { method: 'POST', path: '/auth/logout', token: 'a.b.c' }, 'invalid_token');
-  });
-
-  test('a refresh racing a logout leaves nothing alive after the logout has answered', async () => {
-    for (let round = 0; round < 20; round += 1) {
-      const user = await registerUser(system());
-      const logOut: Call = { method: 'POST', path: '/auth/logout', body: { refresh_token: user.refreshToken } };
-      const [refreshed, loggedOut] = await Promise.all([refresh(system(), user.refreshToken), call(system(), logOut)]);
-      assert.equal(loggedOut.status, 204);
-      if (refreshed.status !== 200) continue;
-      assertProblem(await readMe(system(), refreshed.body.access_token), 'invalid_token');
-      assertProblem(await refresh(system(), refreshed.body.refresh_token), 'invalid_refresh_token');
-    }
   });
 });
 

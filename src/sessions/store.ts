@@ -80,14 +80,14 @@ const excessBatch = 1_000;
 
 /**
  * Ends the oldest sessions of a user that are over the cap, counting the one that was just opened but never
- * ending it: clocks of several instances may disagree about which is the oldest.
+ * ending it: clocks of several instances may disagree about which is the oldest. Returns how many ended.
  */
 export async function deleteSessionsOverCap(
   db: Db,
   userId: string,
   { newestId, cap, nowMs }: { newestId: string; cap: number; nowMs: number },
-): Promise<void> {
-  await db
+): Promise<number> {
+  const result = await db
     .deleteFrom('sessions')
     .where('id', 'in', (eb) =>
       eb
@@ -102,7 +102,8 @@ export async function deleteSessionsOverCap(
         .limit(excessBatch)
         .offset(cap - 1),
     )
-    .execute();
+    .executeTakeFirst();
+  return Number(result.numDeletedRows);
 }
 
 /** Reads one row more than the page holds of a user's sessions that have not expired, the newest first. */
