@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../clock.ts';
-import type { Keyring } from '../crypto/secrets.ts';
-import type { Db, OutboxRow } from '../db/schema.ts';
-import { openMail } from './sealed-mail.ts';
-import { claimDueRows, deleteOutboxRow, postponeOutboxRow } from './store.ts';
-import type { MailTransport } from './transport.ts';
+import type { OutboxRow } from '../db/schema.ts';
+import { createAttempts, type DeliveryOptions } from './attempts.ts';
+import { createServerWatch, type ServerState } from './server-watch.ts';
+import { claimDueRows } from './store.ts';
+import { DeliveryError } from './transport.ts';
 
 /** Takes messages out of the outbox and delivers them. */
 export type Delivery = {
@@ -12,59 +11,64 @@ export type Delivery = {
   wake(): void;
   /** Delivers everything that is due and resolves when each has been tried once. */
   deliverDue(): Promise<void>;
+  /** Whether mail gets through, as far as is known. Answers at once. */
+  serverState(): ServerState;
   start(): void;
   /** Waits a moment for the deliveries under way and gives the others back, for any instance to take at once. */
   close(): Promise<void>;
 };
 
-/** What a delivery needs. */
-export type DeliveryOptions = {
-  db: Db;
-  clock: Clock;
-  keyring: Keyring;
-  transport: MailTransport;
-  onFailure: (failure: { id: string; attempts: number; error: unknown }) => void;
-};
-
-// Places for deliveries. One that is slow takes one place, and the rest go on.
-const maxInFlight = 10;
 const pollEveryMs = 1_000;
 // Longer than the transport lets a delivery take, so that a slow server's message is not sent twice.
 const leaseMs = 120_000;
 const closeLimitMs = 2_000;
-const firstRetryMs = 2_000;
-const maxRetryMs = 300_000;
 
 /** Creates the delivery over a transport. */
 export function createDelivery(options: DeliveryOptions): Delivery {
-  const { db, clock, transport } = options;
+  const { db, clock, transport, report } = options;
+  const watch = createServerWatch(report);
+  const attempts = createAttempts(options, watch, claimMore);
   const inFlight = new Map<string, Promise<void>>();
   let timer: NodeJS.Timeout | undefined;
   let claiming: Promise<void> | undefined;
   // Stays true while every place is taken, so that the next one to fall free claims again.
   let isWanted = false;
+  let isUnreachable = false;
+  let isLooking = false;
   let isClosing = false;
-  // From here on a failure is the closed transport's, and the row has been given back already.
-  let isReleased = false;
 
   function launch(row: OutboxRow): void {
-    const delivery = deliver(options, row)
-      .catch((error: unknown) => (isReleased ? undefined : retryLater(options, row, error)))
-      .catch((error: unknown) => options.onFailure({ id: row.id, attempts: row.attempts, error }))
+    const attempt = attempts
+      .run(row)
+      .catch(reportUnreachable)
       .finally(() => {
         inFlight.delete(row.id);
-        if (isWanted) wake();
+        claimMore();
       });
-    inFlight.set(row.id, delivery);
+    inFlight.set(row.id, attempt);
+  }
+
+  function claimMore(): void {
+    if (isWanted) wake();
+  }
+
+  function reportUnreachable(error: unknown): void {
+    // Once for an outage of the database, in which every turn of the timer fails alike.
+    if (!isUnreachable) report({ type: 'outbox_unreachable', error });
+    isUnreachable = true;
   }
 
   async function claimWhileWanted(): Promise<void> {
     try {
       do {
         isWanted = false;
+        // First, because what was accepted would be sent again when its lease is over.
+        await attempts.removeAccepted();
         const nowMs = clock.now();
-        const places = maxInFlight - inFlight.size;
+        const places = watch.places(nowMs) - inFlight.size;
+        if (places < 1) return;
         const rows = await claimDueRows(db, { nowMs, leaseUntilMs: nowMs + leaseMs, batch: places });
+        isUnreachable = false;
         for (const row of rows) launch(row);
         if (rows.length === places) isWanted = true;
       } while (isWanted && mayClaim());
@@ -74,7 +78,7 @@ export function createDelivery(options: DeliveryOptions): Delivery {
   }
 
   function mayClaim(): boolean {
-    return inFlight.size < maxInFlight && !isClosing;
+    return inFlight.size < watch.places(clock.now()) && !isClosing;
   }
 
   async function claim(): Promise<void> {
@@ -84,7 +88,27 @@ export function createDelivery(options: DeliveryOptions): Delivery {
   }
 
   function wake(): void {
-    claim().catch((error: unknown) => options.onFailure({ id: 'batch', attempts: 0, error }));
+    claim().catch(reportUnreachable);
+  }
+
+  /** What waits is the best look at the server, so it goes first; the server itself is asked where none has told. */
+  async function poll(): Promise<void> {
+    await claim().catch(reportUnreachable);
+    if (inFlight.size === 0 && !isLooking && !isClosing && watch.isLookDue(clock.now())) await look();
+  }
+
+  async function look(): Promise<void> {
+    isLooking = true;
+    try {
+      await transport.verify();
+      watch.noteLetIn(clock.now());
+      wake();
+    } catch (error) {
+      const isServers = error instanceof DeliveryError && !isClosing;
+      if (isServers) watch.noteTrouble(error, clock.now(), !attempts.isSending());
+    } finally {
+      isLooking = false;
+    }
   }
 
   async function settle(): Promise<void> {
@@ -93,6 +117,7 @@ export function createDelivery(options: DeliveryOptions): Delivery {
 
   return {
     wake,
+    serverState: watch.state,
 
     async deliverDue() {
       await claim();
@@ -100,32 +125,15 @@ export function createDelivery(options: DeliveryOptions): Delivery {
     },
 
     start() {
-      timer ??= setInterval(wake, pollEveryMs).unref();
+      timer ??= setInterval(poll, pollEveryMs).unref();
+      void poll();
     },
 
     async close() {
       isClosing = true;
       clearInterval(timer);
       await Promise.race([settle().catch(() => {}), sleep(closeLimitMs, undefined, { ref: false })]);
-      isReleased = true;
-      await transport.close();
-      await Promise.all([...inFlight.keys()].map((id) => postponeOutboxRow(db, id, clock.now())));
+      await attempts.release([...inFlight.keys()]);
     },
   };
-}
-
-async function deliver({ db, clock, keyring, transport }: DeliveryOptions, row: OutboxRow): Promise<void> {
-  // An expired message is not even opened: one sealed under a secret that is gone must end too.
-  if (row.expires_at > clock.now()) {
-    const mail = openMail(keyring, row.id, row.sealed_message);
-    const isDecoy = mail.to === '';
-    if (!isDecoy) await transport.send(mail);
-  }
-  await deleteOutboxRow(db, row.id);
-}
-
-async function retryLater(options: DeliveryOptions, row: OutboxRow, error: unknown): Promise<void> {
-  options.onFailure({ id: row.id, attempts: row.attempts, error });
-  const delayMs = Math.min(firstRetryMs * 2 ** (row.attempts - 1), maxRetryMs);
-  await postponeOutboxRow(options.db, row.id, options.clock.now() + delayMs);
 }

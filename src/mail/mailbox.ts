@@ -18,7 +18,8 @@ export function createMailbox(now: () => number, announce: (mail: Mail) => void)
   const items: MailboxItem[] = [];
   let count = 0;
   return {
-    async send(mail) {
+    async send(mail, _id, onLetIn) {
+      onLetIn?.();
       count += 1;
       items.unshift({ ...mail, sentAtMs: now() });
       items.splice(maxMails);
@@ -26,6 +27,7 @@ export function createMailbox(now: () => number, announce: (mail: Mail) => void)
     },
     list: () => items,
     sent: () => count,
+    verify: async () => {},
     close: async () => {},
   };
 }

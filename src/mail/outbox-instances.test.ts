@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { inWorld, newMail, openPost, type Post, readRows } from '../../test/outbox.ts';
 import { backends } from '../../test/system.ts';
+import { until } from '../../test/until.ts';
 import { inTransaction, openDatabase } from '../db/database.ts';
+import { claimDueRows } from './store.ts';
 
 for (const backend of backends) {
   describe(`the outbox (${backend})`, () => {
@@ -94,15 +96,40 @@ for (const backend of backends) {
         assert.ok(performance.now() - startedAtMs < 3_000, 'closing must not wait for what hangs');
         await other.outbox.deliverDue();
         assert.equal(other.transport.sent.length, 1);
-        assert.deepEqual(stuck.failures, []);
+        assert.deepEqual(stuck.events, []);
       }));
   });
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  const giveUpAtMs = performance.now() + 5_000;
-  while (!condition()) {
-    assert.ok(performance.now() < giveUpAtMs, `in vain waited for ${condition}`);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
+describe('the outbox (postgres+redis)', { skip: !backends.includes('postgres+redis') }, () => {
+  test('an instance passes over the mails that another is claiming at this moment and waits for none of them', () =>
+    inWorld('postgres+redis', async (world) => {
+      const [one, two] = [openPost(world), openPost(world)];
+      for (const to of ['a@example.com', 'b@example.com', 'c@example.com']) {
+        await one.outbox.enqueue(world.db, newMail(world, { to }));
+        world.clock.advanceSeconds(1);
+      }
+      await inTransaction(world.db, async (tx) => {
+        const claimed = await claimDueRows(tx, { nowMs: world.clock.now(), leaseUntilMs: 2 ** 50, batch: 2 });
+        assert.equal(claimed.length, 2);
+        await two.outbox.deliverDue();
+      });
+      assert.deepEqual(
+        two.transport.sent.map(({ to }) => to),
+        ['c@example.com'],
+      );
+    }));
+
+  test('a claim is never of more mails than were asked for', () =>
+    inWorld('postgres+redis', async (world) => {
+      const { outbox } = openPost(world);
+      for (let index = 0; index < 300; index += 1) await outbox.enqueue(world.db, newMail(world));
+      const claim = { nowMs: world.clock.now(), leaseUntilMs: world.clock.now() + 1, batch: 7 };
+      const claims = await Promise.all(Array.from({ length: 8 }, () => claimDueRows(world.db, claim)));
+      assert.deepEqual(
+        claims.map((rows) => rows.length),
+        Array(8).fill(7),
+      );
+      assert.equal(new Set(claims.flat().map(({ id }) => id)).size, 56);
+    }));
+});

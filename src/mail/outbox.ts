@@ -1,6 +1,7 @@
 import { newId } from '../crypto/ids.ts';
 import type { Db } from '../db/schema.ts';
-import { createDelivery, type Delivery, type DeliveryOptions } from './delivery.ts';
+import type { DeliveryOptions } from './attempts.ts';
+import { createDelivery, type Delivery } from './delivery.ts';
 import { composeMessage, type MailStyle, type Message } from './messages.ts';
 import { sealMail } from './sealed-mail.ts';
 import { insertOutboxRow } from './store.ts';

@@ -1,3 +1,4 @@
+import { PostgresAdapter } from 'kysely';
 import type { Db, NewOutboxRow, OutboxRow } from '../db/schema.ts';
 
 /** Adds one message to the outbox. */
@@ -6,35 +7,47 @@ export async function insertOutboxRow(db: Db, row: NewOutboxRow): Promise<void> 
 }
 
 /**
- * Claims messages that are due by moving their next attempt to the end of the lease. The outer condition
- * repeats the inner one, so that of two instances that chose the same rows only one gets each.
+ * Claims messages that are due, the longest waiting first, by moving their next attempt to the end of the lease. No
+ * two instances get the same one. On PostgreSQL those that another instance is claiming are passed over rather than
+ * waited for; SQLite has one writer at a time.
  */
 export function claimDueRows(
   db: Db,
   claim: { nowMs: number; leaseUntilMs: number; batch: number },
 ): Promise<OutboxRow[]> {
+  const isPostgres = db.getExecutor().adapter instanceof PostgresAdapter;
   return db
-    .updateTable('outbox')
-    .set((eb) => ({ attempts: eb('attempts', '+', 1), next_attempt_at: claim.leaseUntilMs }))
-    .where('id', 'in', (eb) =>
-      eb
+    .with('due', (cte) =>
+      cte
         .selectFrom('outbox')
         .select('id')
         .where('next_attempt_at', '<=', claim.nowMs)
         .orderBy('next_attempt_at')
-        .limit(claim.batch),
+        .limit(claim.batch)
+        .$if(isPostgres, (query) => query.forUpdate().skipLocked()),
     )
-    .where('next_attempt_at', '<=', claim.nowMs)
+    .updateTable('outbox')
+    .set((eb) => ({ attempts: eb('attempts', '+', 1), next_attempt_at: claim.leaseUntilMs }))
+    .where('id', 'in', (eb) => eb.selectFrom('due').select('due.id'))
     .returningAll()
     .execute();
 }
 
-/** Removes a message that was delivered or has expired. */
-export async function deleteOutboxRow(db: Db, id: string): Promise<void> {
-  await db.deleteFrom('outbox').where('id', '=', id).execute();
+/** Removes messages that were delivered, have expired or were given up. */
+export async function deleteOutboxRows(db: Db, ids: readonly string[]): Promise<void> {
+  await db.deleteFrom('outbox').where('id', 'in', ids).execute();
 }
 
 /** Sets when a message that could not be delivered is tried again. */
 export async function postponeOutboxRow(db: Db, id: string, nextAttemptAtMs: number): Promise<void> {
   await db.updateTable('outbox').set({ next_attempt_at: nextAttemptAtMs }).where('id', '=', id).execute();
+}
+
+/** Gives claimed messages back as they were: due, and the claim no attempt. */
+export async function releaseOutboxRows(db: Db, ids: readonly string[], nowMs: number): Promise<void> {
+  await db
+    .updateTable('outbox')
+    .set((eb) => ({ attempts: eb('attempts', '-', 1), next_attempt_at: nowMs }))
+    .where('id', 'in', ids)
+    .execute();
 }
