@@ -16,6 +16,7 @@ const auditEventTypes = [
   'email.changed',
   'data.exported',
   'code.sent',
+  'keys.rotated',
 ] as const;
 
 export type AuditEventType = (typeof auditEventTypes)[number];

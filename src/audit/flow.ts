@@ -21,17 +21,25 @@ type AuditEvent = {
   details?: Record<string, string | number | boolean>;
 };
 
-/** Records an event with the act that it reports: pass the transaction that does the act. */
-export async function recordEvent(db: Db, event: AuditEvent, context: RequestContext, nowMs: number): Promise<void> {
+/**
+ * Records an event with the act that it reports: pass the transaction that does the act. What the service does by
+ * itself has no request to tell of.
+ */
+export async function recordEvent(
+  db: Db,
+  event: AuditEvent,
+  context: RequestContext | undefined,
+  nowMs: number,
+): Promise<void> {
   await insertAuditEvent(db, {
     id: newId(),
     type: event.type,
     occurred_at: nowMs,
     actor_id: event.actorId ?? event.userId,
     user_id: event.userId,
-    client_address: context.clientAddress,
-    user_agent: context.userAgent,
-    request_id: context.requestId,
+    client_address: context?.clientAddress ?? null,
+    user_agent: context?.userAgent ?? null,
+    request_id: context?.requestId ?? null,
     details: JSON.stringify(event.details ?? {}),
   });
 }

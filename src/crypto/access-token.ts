@@ -29,6 +29,8 @@ type AccessTokenClaims = { userId: string; sessionId: string; expiresAtSeconds: 
 export type SigningKeys = {
   active(): { kid: string; privateKey: CryptoKey };
   find(kid: string): CryptoKey | undefined;
+  /** Finds also a key that another instance made a moment ago. */
+  findAnew(kid: string): Promise<CryptoKey | undefined>;
 };
 
 /** Mints and verifies access tokens in the profile of RFC 9068. */
@@ -94,8 +96,8 @@ export function createAccessTokens(options: AccessTokenOptions): AccessTokens {
     try {
       const { payload, protectedHeader } = await jwtVerify(
         token,
-        ({ kid }) => {
-          const key = kid === undefined ? undefined : options.keys.find(kid);
+        async ({ kid }) => {
+          const key = kid === undefined ? undefined : await options.keys.findAnew(kid);
           if (key === undefined) throw new errors.JWKSNoMatchingKey();
           return key;
         },

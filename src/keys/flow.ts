@@ -1,17 +1,8 @@
-import type { CryptoKey } from 'jose';
-import type { SigningKeys } from '../crypto/access-token.ts';
 import type { Keyring } from '../crypto/secrets.ts';
-import {
-  canOpen,
-  generateSigningKey,
-  importPublicKey,
-  isSealedUnderCurrent,
-  openPrivateKey,
-  type PublicJwk,
-  resealSigningKey,
-} from '../crypto/signing-key.ts';
+import { canOpen, generateSigningKey, isSealedUnderCurrent, resealSigningKey } from '../crypto/signing-key.ts';
 import { isUniqueViolation } from '../db/failures.ts';
 import type { Db } from '../db/schema.ts';
+import { holdSigningKeys, type LoadedSigningKeys } from './loaded-keys.ts';
 import {
   insertSigningKey,
   listSecretFingerprints,
@@ -20,12 +11,6 @@ import {
   type SigningKeyRecord,
   updateSealedKey,
 } from './store.ts';
-
-/** The signing keys in memory: JWKS and verification go on when the database is away. */
-export type LoadedSigningKeys = SigningKeys & {
-  /** What the JWKS shows: next, active and retired keys that are still valid. */
-  publicJwks(): readonly PublicJwk[];
-};
 
 /** Thrown when SECRET_KEY is not the one under which this database was made. */
 export class WrongSecretError extends Error {
@@ -53,18 +38,18 @@ export async function rememberSecrets(db: Db, keyring: Keyring, nowMs: number): 
 }
 
 /** Loads the signing keys, making the first active and next one where they are missing. */
-export async function loadSigningKeys(db: Db, keyring: Keyring, nowMs: number): Promise<LoadedSigningKeys> {
-  await ensureKey(db, keyring, 'active', nowMs);
-  await ensureKey(db, keyring, 'next', nowMs);
+export async function loadSigningKeys(
+  db: Db,
+  keyring: Keyring,
+  now: () => number,
+  onFailure: (error: unknown) => void,
+): Promise<LoadedSigningKeys> {
+  await ensureKey(db, keyring, 'active', now());
+  await ensureKey(db, keyring, 'next', now());
   const records = await listSigningKeys(db);
   requireReadable(keyring, records);
   await resealUnderCurrent(db, keyring, records);
-  const active = records.find((record) => record.state === 'active');
-  if (active === undefined) throw new Error('there is no active signing key');
-  const signer = { kid: active.kid, privateKey: await openPrivateKey(keyring, active) };
-  const verifiers = await importVerifiers(records);
-  const publicJwks = records.map((record) => record.publicJwk);
-  return { active: () => signer, find: (kid) => verifiers.get(kid), publicJwks: () => publicJwks };
+  return holdSigningKeys({ db, keyring, now, onFailure }, records);
 }
 
 async function ensureKey(db: Db, keyring: Keyring, state: 'active' | 'next', nowMs: number): Promise<void> {
@@ -92,9 +77,4 @@ async function resealUnderCurrent(db: Db, keyring: Keyring, records: readonly Si
     const sealed = { from: record.sealedPrivateJwk, to: resealSigningKey(keyring, record) };
     await updateSealedKey(db, record.kid, sealed);
   }
-}
-
-async function importVerifiers(records: readonly SigningKeyRecord[]): Promise<ReadonlyMap<string, CryptoKey>> {
-  const entries = records.map(async ({ kid, publicJwk }) => [kid, await importPublicKey(publicJwk)] as const);
-  return new Map(await Promise.all(entries));
 }

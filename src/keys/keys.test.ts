@@ -12,13 +12,14 @@ import type { Db } from '../db/schema.ts';
 import { checkSecretFingerprint, loadSigningKeys, rememberSecrets, WrongSecretError } from './flow.ts';
 
 const nowMs = 1_800_000_000_000;
+const ignore = () => {};
 
 for (const backend of backends) {
   describe(`signing keys (${backend})`, () => {
     test('the first start makes one active and one next key, and the next start finds the same', () =>
       onDatabase(backend, async (db) => {
         const keyring = newKeyring();
-        const first = await loadSigningKeys(db, keyring, nowMs);
+        const first = await loadSigningKeys(db, keyring, () => nowMs, ignore);
         const rows = await readKeys(db);
         assert.deepEqual(
           rows.map(({ state, created_at, activated_at, retired_at }) => ({
@@ -32,7 +33,7 @@ for (const backend of backends) {
             { state: 'next', created_at: nowMs, activated_at: null, retired_at: null },
           ],
         );
-        const second = await loadSigningKeys(db, keyring, nowMs + 1);
+        const second = await loadSigningKeys(db, keyring, () => nowMs + 1, ignore);
         assert.deepEqual(await readKeys(db), rows);
         assert.equal(first.active().kid, rows[0]?.kid);
         assert.equal(second.active().kid, rows[0]?.kid);
@@ -42,7 +43,9 @@ for (const backend of backends) {
     test('instances that start together leave exactly one key of each state', () =>
       onDatabase(backend, async (db) => {
         const keyring = newKeyring();
-        const loaded = await Promise.all(Array.from({ length: 5 }, () => loadSigningKeys(db, keyring, nowMs)));
+        const loaded = await Promise.all(
+          Array.from({ length: 5 }, () => loadSigningKeys(db, keyring, () => nowMs, ignore)),
+        );
         assert.deepEqual(
           (await readKeys(db)).map(({ state }) => state),
           ['active', 'next'],
@@ -52,7 +55,7 @@ for (const backend of backends) {
 
     test('what the active key signs, its public half verifies by exact key id', () =>
       onDatabase(backend, async (db) => {
-        const keys = await loadSigningKeys(db, newKeyring(), nowMs);
+        const keys = await loadSigningKeys(db, newKeyring(), () => nowMs, ignore);
         const { kid, privateKey } = keys.active();
         const token = await new SignJWT({ sub: 'me' }).setProtectedHeader({ alg: 'ES256', kid }).sign(privateKey);
         const shown = createLocalJWKSet({ keys: [...keys.publicJwks()] });
@@ -67,7 +70,7 @@ for (const backend of backends) {
 
     test('the private halves are sealed in their rows and cannot be taken out of memory', () =>
       onDatabase(backend, async (db) => {
-        const keys = await loadSigningKeys(db, newKeyring(), nowMs);
+        const keys = await loadSigningKeys(db, newKeyring(), () => nowMs, ignore);
         for (const row of await readKeys(db)) {
           assert.match(row.sealed_private_jwk, /^v1\.[0-9a-f]{16}\.[A-Za-z0-9_-]+$/);
           assert.deepEqual(Object.keys(JSON.parse(row.public_jwk)).sort(), publicMembers);
@@ -78,14 +81,14 @@ for (const backend of backends) {
     test('a sealed key that is moved to another row does not open', () =>
       onDatabase(backend, async (db) => {
         const keyring = newKeyring();
-        await loadSigningKeys(db, keyring, nowMs);
+        await loadSigningKeys(db, keyring, () => nowMs, ignore);
         const [active, next] = await readKeys(db);
         await db
           .updateTable('signing_keys')
           .set({ sealed_private_jwk: next?.sealed_private_jwk ?? '' })
           .where('kid', '=', active?.kid ?? '')
           .execute();
-        await assert.rejects(loadSigningKeys(db, keyring, nowMs));
+        await assert.rejects(loadSigningKeys(db, keyring, () => nowMs, ignore));
       }));
 
     test('a foreign SECRET_KEY stops the start and writes nothing', () =>
@@ -182,7 +185,7 @@ const publicMembers = ['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y'];
 /** What a process does with its secret before it serves. */
 async function start(db: Db, keyring: ReturnType<typeof createKeyring>) {
   await checkSecretFingerprint(db, keyring);
-  const keys = await loadSigningKeys(db, keyring, nowMs);
+  const keys = await loadSigningKeys(db, keyring, () => nowMs, ignore);
   await rememberSecrets(db, keyring, nowMs);
   return keys;
 }

@@ -2,7 +2,11 @@ import type { PublicJwk, StoredSigningKey } from '../crypto/signing-key.ts';
 import type { Db, SigningKeyRow } from '../db/schema.ts';
 
 /** A signing key with its place in the rotation. */
-export type SigningKeyRecord = StoredSigningKey & { state: SigningKeyRow['state'] };
+export type SigningKeyRecord = StoredSigningKey & {
+  state: SigningKeyRow['state'];
+  /** Since when it signs, or signed; null for one that never did. */
+  activatedAtMs: number | null;
+};
 
 /** Lists every key, the oldest first. */
 export async function listSigningKeys(db: Db): Promise<SigningKeyRecord[]> {
@@ -12,11 +16,16 @@ export async function listSigningKeys(db: Db): Promise<SigningKeyRecord[]> {
     state: row.state,
     publicJwk: JSON.parse(row.public_jwk) as PublicJwk,
     sealedPrivateJwk: row.sealed_private_jwk,
+    activatedAtMs: row.activated_at,
   }));
 }
 
 /** Adds a key. Fails with a unique violation when the state it takes is taken. */
-export async function insertSigningKey(db: Db, key: SigningKeyRecord, nowMs: number): Promise<void> {
+export async function insertSigningKey(
+  db: Db,
+  key: StoredSigningKey & { state: SigningKeyRow['state'] },
+  nowMs: number,
+): Promise<void> {
   await db
     .insertInto('signing_keys')
     .values({
@@ -29,6 +38,21 @@ export async function insertSigningKey(db: Db, key: SigningKeyRecord, nowMs: num
       retired_at: null,
     })
     .execute();
+}
+
+/** Moves a key to its next state if it is still in the one before. Returns false when it is not. */
+export async function moveSigningKey(
+  db: Db,
+  kid: string,
+  { from, to, nowMs }: { from: 'active' | 'next'; to: 'retired' | 'active'; nowMs: number },
+): Promise<boolean> {
+  const result = await db
+    .updateTable('signing_keys')
+    .set({ state: to, ...(to === 'active' ? { activated_at: nowMs } : { retired_at: nowMs }) })
+    .where('kid', '=', kid)
+    .where('state', '=', from)
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
 }
 
 /** Replaces the sealed private part of a key with the same one sealed anew. */

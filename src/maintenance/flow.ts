@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { erasePending } from '../audit/flow.ts';
 import { newId } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
+import { rotateSigningKeys } from '../keys/rotation.ts';
 import {
   type Sweep,
   sweepDevicesUnusedFor,
@@ -20,6 +21,8 @@ const leaseMs = 120_000;
 const batchSize = 200;
 // A backlog that is larger than this is left to the next turns.
 const maxBatches = 500;
+// Another instance may go on signing with a retired key until it has noticed.
+const noticeMs = 60_000;
 const deviceMemoryMs = 180 * 24 * 60 * 60 * 1000;
 
 /** Removes on a timer what has expired. */
@@ -49,6 +52,7 @@ export function createMaintenance(deps: Deps): Maintenance {
       // Renewed between sweeps; one sweep is bounded well under the lease.
       await takeLease(deps.db, { ...lease, nowMs: deps.clock.now(), untilMs: deps.clock.now() + leaseMs });
     }
+    await rotateSigningKeys(deps, deps.config.environment.SIGNING_KEY_MAX_AGE_SECONDS * 1000);
     return removed;
   }
 
@@ -98,6 +102,6 @@ function listSweeps({ accessTokens }: Deps): Sweep[] {
     sweepOutbox,
     sweepPendingEmailChanges,
     sweepDevicesUnusedFor(deviceMemoryMs),
-    sweepKeysRetiredFor(accessTokens.ttlSeconds * 1000),
+    sweepKeysRetiredFor(accessTokens.ttlSeconds * 1000 + noticeMs),
   ];
 }
