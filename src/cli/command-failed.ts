@@ -1,0 +1,4 @@
+/** Thrown by a command that could not do what it was asked for; the message is all that is printed. */
+export class CommandFailedError extends Error {
+  override readonly name = 'CommandFailedError';
+}
