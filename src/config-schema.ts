@@ -40,14 +40,29 @@ export const environmentSchema = Type.Object({
   DATABASE_URL: Type.String({
     pattern: '^(?:sqlite:.+|postgres(?:ql)?://.+)$',
     maxLength: 2048,
-    description: '`sqlite:<path>` or `postgres://…`. Default: `sqlite:<DATA_DIR>/latchkey.db`. May hold a password.',
+    description:
+      '`sqlite:<path>` or `postgres://user:password@host:5432/database`. Default: `sqlite:<DATA_DIR>/latchkey.db`. May hold a password. TLS to PostgreSQL is said by `?sslmode=`: `verify-full` checks the certificate and the host in it, `require` does the same, `verify-ca` takes any host of the authority in `sslrootcert`, `no-verify` takes any certificate, `disable` (and nothing) goes in the clear, of which the start in production warns where the host is another machine. `sslrootcert`, `sslcert` and `sslkey` name PEM files, read again for each connection; without `sslrootcert` the authorities that Node.js knows count. Further parameters: `host` for the folder of a socket file, `application_name`, `options`, and `pgbouncer=true` for a pooler that refuses settings at the start of a connection. Any other is refused.',
+  }),
+  DATABASE_POOL_MAX: Type.Integer({
+    default: 10,
+    minimum: 1,
+    maximum: 200,
+    description:
+      'Connections of this instance to PostgreSQL at most; a start may use one more. For each, 50 requests may wait, up to 5 seconds; one more is answered 503. All instances together must stay below `max_connections` of the server.',
+  }),
+  DATABASE_START_WAIT_SECONDS: seconds({
+    default: 30,
+    minimum: 0,
+    maximum: 600,
+    description:
+      'For how long a start waits for a database that does not answer, starts up, has no connection left or is locked. What does not pass by itself, such as a wrong password, ends the start at once.',
   }),
   REDIS_URL: Type.Optional(
     Type.String({
-      pattern: '^rediss?://.+$',
+      pattern: '^rediss?(?:\\+(?:sentinel|cluster))?://.+$',
       maxLength: 2048,
       description:
-        '`redis://…` or `rediss://…` of a Redis 7 or Valkey. Absent: codes and limits are kept in this process, which is right for one instance. May hold a password.',
+        'Redis 7 or Valkey for codes and limits: `redis://user:password@host:6379/<database>`. A master that sentinels watch is `redis+sentinel://user:password@host:26379,host:26379/<name of the master>/<database>?sentinel_username=…&sentinel_password=…`, and a cluster `redis+cluster://user:password@host:6379,host:6379`. User, password, ports, database and parameters may be left out. `rediss`, `rediss+sentinel` and `rediss+cluster` are the same over TLS, to the sentinels too; `NODE_EXTRA_CA_CERTS` names the file of a private CA. Absent: codes and limits are kept in this process, which is right for one instance. May hold passwords.',
     }),
   ),
   SECRET_KEY: Type.String({
@@ -60,7 +75,7 @@ export const environmentSchema = Type.Object({
       pattern: '^smtps?://.+$',
       maxLength: 2048,
       description:
-        '`smtp://user:password@host:587` (STARTTLS where offered) or `smtps://…:465`. Absent in development: mail is kept at `/dev/mailbox` and written to the log.',
+        '`smtp://user:password@host:587` (STARTTLS) or `smtps://…:465` (TLS from the start). TLS is 1.2 or newer and certificates are always verified, those of a private authority with `NODE_EXTRA_CA_CERTS=<file>`. `smtp://` requires STARTTLS with a user name and password, and in production; without them it goes unencrypted to `localhost`, `127.0.0.1` and `[::1]`, and outside production uses STARTTLS where it is offered. `?tls=required`, `?tls=opportunistic` (not with a password) or `?tls=off` says otherwise. Absent in development: mail is kept at `/dev/mailbox` and written to the log.',
     }),
   ),
   MAIL_FROM: Type.String({
@@ -115,6 +130,13 @@ export const environmentSchema = Type.Object({
     maxLength: 255,
     description: 'The `aud` of every access token, which other services must check. Default: `PUBLIC_URL`.',
   }),
+  SIGNING_KEY_MAX_AGE_SECONDS: seconds({
+    default: 7_776_000,
+    minimum: 86_400,
+    maximum: 315_360_000,
+    description:
+      'A signing key of access tokens is replaced by the next one after this long. The next key is in the JWKS long before it signs, and the retired one until its last token has expired.',
+  }),
   SESSION_IDLE_TTL_SECONDS: seconds({
     default: 604_800,
     minimum: 300,
@@ -126,6 +148,11 @@ export const environmentSchema = Type.Object({
     minimum: 300,
     maximum: 31_536_000,
     description: 'A session ends this long after the login, however much it is used.',
+  }),
+  SESSION_CACHE: Type.Union([Type.Literal('on'), Type.Literal('off')], {
+    default: 'on',
+    description:
+      'Whether the sessions of requests are kept in Redis for up to 10 seconds, where both PostgreSQL and Redis are configured. Every revocation empties it at once; `off` asks the database at every request.',
   }),
   SESSIONS_PER_USER_MAX: Type.Integer({
     default: 20,

@@ -6,6 +6,9 @@ import { getSystemErrorMessage } from 'node:util';
 import { Value } from 'typebox/value';
 import { type Environment, environmentSchema, fileVariables } from './config-schema.ts';
 import { randomToken } from './crypto/secrets.ts';
+import { findPostgresUrlFault } from './db/postgres-url.ts';
+import { findRedisUrlFault } from './redis-url.ts';
+import { findSmtpUrlFault, readSmtpUrl, type SmtpServer } from './smtp-url.ts';
 
 /** The validated configuration. `environment` holds every variable under its own name. */
 export type Config = {
@@ -33,6 +36,7 @@ export class ConfigError extends Error {
 }
 
 const properties = environmentSchema.properties as Record<string, Property>;
+const defaultDataDir = './data';
 const minSecretBytes = 32;
 const minDistinctCharacters = 10;
 const productionMinBcryptCost = 10;
@@ -61,6 +65,26 @@ export function loadConfig(raw: RawEnvironment): Config {
     corsOrigins: splitList(environment.CORS_ORIGINS),
     trustedProxies: splitList(environment.TRUST_PROXY),
   };
+}
+
+/** Where the data is, for a command that needs nothing else: no secret is asked for, and none is made. */
+export type DatabaseSettings = { dataDir: string; databaseUrl: string | undefined };
+
+/** Reads DATA_DIR, and DATABASE_URL where it is set. Throws ConfigError. */
+export function loadDatabaseSettings(raw: RawEnvironment): DatabaseSettings {
+  const { DATA_DIR, DATABASE_URL, DATABASE_URL_FILE } = raw;
+  const problems: string[] = [];
+  const given = readVariables({ DATA_DIR, DATABASE_URL, DATABASE_URL_FILE }, problems);
+  const fault = given.DATABASE_URL === undefined ? undefined : findDatabaseUrlFault(given.DATABASE_URL);
+  if (fault !== undefined) problems.push(`DATABASE_URL ${fault}`);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { dataDir: given.DATA_DIR ?? defaultDataDir, databaseUrl: given.DATABASE_URL };
+}
+
+/** Says what is wrong with the URL of a database, without repeating it: it may hold a password. */
+export function findDatabaseUrlFault(url: string): string | undefined {
+  if (!Value.Check(environmentSchema.properties.DATABASE_URL, url)) return 'must be sqlite:<path> or postgres://…';
+  return url.startsWith('sqlite:') ? undefined : findUrlFault(url);
 }
 
 function readVariables(raw: RawEnvironment, problems: string[]): Record<string, string> {
@@ -97,7 +121,7 @@ function requireInProduction(given: Record<string, string>, problems: string[]):
 function withDefaults(given: Record<string, string>, isProduction: boolean): Record<string, unknown> {
   const port = given.PORT ?? '8000';
   const publicUrl = given.PUBLIC_URL ?? `http://localhost:${port}`;
-  const dataDir = given.DATA_DIR ?? './data';
+  const dataDir = given.DATA_DIR ?? defaultDataDir;
   const defaults = Value.Default(environmentSchema, {
     HOST: isProduction ? '0.0.0.0' : 'localhost',
     PUBLIC_URL: publicUrl,
@@ -151,8 +175,8 @@ const serverUrls = ['PUBLIC_URL', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL'];
 function findUrlProblems(given: Record<string, string>): string[] {
   return serverUrls.flatMap((name) => {
     const text = given[name];
-    if (text === undefined || text.startsWith('sqlite:') || !/^[a-z]+:\/\/./.test(text)) return [];
-    const fault = findUrlFault(text);
+    if (text === undefined || text.startsWith('sqlite:') || !/^[a-z+]+:\/\/./.test(text)) return [];
+    const fault = /^rediss?(?:\+(?:sentinel|cluster))?:/.test(text) ? findRedisUrlFault(text) : findUrlFault(text);
     return fault === undefined ? [] : [`${name} ${fault}`];
   });
 }
@@ -164,12 +188,10 @@ function findUrlFault(text: string): string | undefined {
   const { protocol, hostname, port, username, password, pathname, hash } = new URL(text);
   if (port === '0') return 'names port 0';
   if (hash !== '') return 'has a # that is not percent-encoded';
-  if (!isPercentEncoded(username) || !isPercentEncoded(password)) return 'has a % that is not percent-encoded';
-  // PostgreSQL may be reached through a socket file, which needs no host.
-  if (hostname === '' && !protocol.startsWith('postgres')) return 'names no host';
-  if (protocol.startsWith('redis') && !/^\/?\d*$/.test(pathname))
-    return 'may have the number of a database as its path';
-  return undefined;
+  if (![username, password, hostname, pathname].every(isPercentEncoded)) return 'has a % that is not percent-encoded';
+  if (protocol.startsWith('postgres')) return findPostgresUrlFault(text);
+  if (hostname === '') return 'names no host';
+  return protocol.startsWith('smtp') ? findSmtpUrlFault(text) : undefined;
 }
 
 function isPercentEncoded(text: string): boolean {
@@ -266,6 +288,16 @@ export function isLoopback(host: string): boolean {
 export function servesMailbox({ isDevelopment, environment }: Config): boolean {
   const { SMTP_URL, PUBLIC_URL } = environment;
   return isDevelopment && SMTP_URL === undefined && isLoopback(new URL(PUBLIC_URL).hostname);
+}
+
+/** The mail server, with how it is spoken to; undefined where there is none. */
+export function smtpServer({ isProduction, environment: { SMTP_URL } }: Config): SmtpServer | undefined {
+  if (SMTP_URL === undefined) return undefined;
+  return readSmtpUrl(SMTP_URL, (host) => {
+    // What goes to this machine crosses no network, and its mail server often has a certificate for no name at all.
+    if (isLoopback(host)) return 'off';
+    return isProduction ? 'required' : 'opportunistic';
+  });
 }
 
 function splitList(list: string): string[] {

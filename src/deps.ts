@@ -1,19 +1,26 @@
 import type { Logger } from 'pino';
 import type { Clock } from './clock.ts';
 import { systemClock } from './clock.ts';
-import type { Config } from './config.ts';
+import { type Config, smtpServer } from './config.ts';
 import { type AccessTokens, createAccessTokens } from './crypto/access-token.ts';
 import { createPasswordHasher, type PasswordHasher } from './crypto/passwords.ts';
 import { createKeyring, type Keyring } from './crypto/secrets.ts';
 import { type Database, openDatabase } from './db/database.ts';
+import { describeTransportRisk } from './db/postgres-url.ts';
 import type { Db } from './db/schema.ts';
+import { waitForDatabase } from './db/start-wait.ts';
 import { createMemoryStore } from './ephemeral/memory.ts';
-import { connectRedis, createRedisStore, type RedisConnection } from './ephemeral/redis.ts';
+import { createRedisStore } from './ephemeral/redis.ts';
+import { connectRedis, type RedisConnection } from './ephemeral/redis-connection.ts';
+import { createSessionCache, type SessionCache } from './ephemeral/session-cache.ts';
 import type { EphemeralStore } from './ephemeral/store.ts';
-import { checkSecretFingerprint, type LoadedSigningKeys, loadSigningKeys, rememberSecrets } from './keys/flow.ts';
+import { checkSecretFingerprint, loadSigningKeys, rememberSecrets } from './keys/flow.ts';
+import type { LoadedSigningKeys } from './keys/loaded-keys.ts';
+import { createDeliveryLog } from './mail/delivery-log.ts';
 import { createMailbox, type Mailbox } from './mail/mailbox.ts';
 import { createOutbox, type Outbox } from './mail/outbox.ts';
 import { createSmtpTransport } from './mail/smtp.ts';
+import { explainDatabaseFault } from './start-error.ts';
 
 /** Everything that flows and routes are given. Plain values, made once by createDeps. */
 export type Deps = {
@@ -26,6 +33,8 @@ export type Deps = {
   ephemeral: EphemeralStore;
   /** Undefined when short-lived state is kept in this process. */
   redis: RedisConnection | undefined;
+  /** Undefined without Redis, and where the database is quicker than Redis could be. */
+  sessionCache: SessionCache | undefined;
   /** Begins every key in Redis. */
   redisPrefix: string;
   keyring: Keyring;
@@ -56,18 +65,15 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
   // Closes in reverse order what was opened so far, also when the start fails halfway.
   const opened = new AsyncDisposableStack();
   try {
-    const database = await openDatabase(environment.DATABASE_URL, (error) => {
-      log.warn({ err: error }, 'an idle database connection was lost');
-    });
+    const database = await openConfiguredDatabase(config, log);
     opened.defer(() => database.close());
     const { db } = database;
     await checkSecretFingerprint(db, keyring);
-    const signingKeys = await loadSigningKeys(db, keyring, clock.now());
-    await rememberSecrets(db, keyring, clock.now());
-    const redis = openRedis(environment.REDIS_URL, (error) => {
-      // Leaving cuts a connection that is still being made, which is nobody's trouble.
-      if (!opened.disposed) log.warn({ err: error }, 'Redis is not reachable; codes are refused until it is');
+    const signingKeys = await loadSigningKeys(db, keyring, clock.now, (error) => {
+      log.warn({ err: error }, 'the signing keys could not be read again; those in memory go on working');
     });
+    await rememberSecrets(db, keyring, clock.now());
+    const redis = openRedis(environment.REDIS_URL, log);
     const ephemeral = redis === undefined ? createMemoryStore() : createRedisStore(redis, redisPrefix);
     opened.defer(() => ephemeral.close());
     const passwords = createHasher(config, keyring);
@@ -83,6 +89,11 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
       db,
       ephemeral,
       redis,
+      // SQLite is in this process: no question to another one could be quicker.
+      sessionCache:
+        redis !== undefined && database.dialect === 'postgres' && environment.SESSION_CACHE === 'on'
+          ? createSessionCache(redis, redisPrefix)
+          : undefined,
       redisPrefix,
       keyring,
       signingKeys,
@@ -109,8 +120,35 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
   }
 }
 
-function openRedis(url: string | undefined, onError: (error: Error) => void): RedisConnection | undefined {
-  return url === undefined ? undefined : connectRedis(url, onError);
+function openRedis(url: string | undefined, log: Logger): RedisConnection | undefined {
+  if (url === undefined) return undefined;
+  return connectRedis(
+    url,
+    (error) =>
+      log.warn(
+        { err: error },
+        'Redis, or a part of it, is not reachable; the codes that need it are refused until it is',
+      ),
+    (warning) => log.warn(warning),
+  );
+}
+
+async function openConfiguredDatabase({ environment, isProduction }: Config, log: Logger): Promise<Database> {
+  const { DATABASE_URL, DATABASE_POOL_MAX, DATABASE_START_WAIT_SECONDS } = environment;
+  const risk = isProduction ? describeTransportRisk(DATABASE_URL) : undefined;
+  if (risk !== undefined) log.warn(risk);
+  const open = () =>
+    openDatabase(DATABASE_URL, (error) => log.warn({ err: error }, 'an idle database connection was lost'), {
+      maxConnections: DATABASE_POOL_MAX,
+      onMigrationWait: () => log.info('another instance is bringing the tables up to date; waiting for it'),
+    });
+  return waitForDatabase(open, {
+    limitSeconds: DATABASE_START_WAIT_SECONDS,
+    onWait: (error, secondsLeft) =>
+      log.warn(
+        `${explainDatabaseFault(error) ?? 'the database is away.'} Waiting for it, ${secondsLeft} more seconds at most.`,
+      ),
+  });
 }
 
 function createHasher({ environment }: Config, keyring: Keyring): PasswordHasher {
@@ -125,23 +163,18 @@ function createHasher({ environment }: Config, keyring: Keyring): PasswordHasher
 
 type MailParts = { db: Db; clock: Clock; keyring: Keyring; log: Logger };
 
-function createMail({ environment, isDevelopment }: Config, { db, clock, keyring, log }: MailParts) {
-  const mailbox =
-    environment.SMTP_URL === undefined
-      ? createMailbox(clock.now, ({ to, subject, text }) => {
-          // The code in the log is the point of the development mailbox; no other mode has one.
-          if (isDevelopment) log.info({ to, subject }, `mail for ${to}: ${subject}\n${text}`);
-        })
-      : undefined;
-  const transport = mailbox ?? createSmtpTransport(environment.SMTP_URL ?? '', environment.MAIL_FROM);
-  const outbox = createOutbox({
-    db,
-    clock,
-    keyring,
-    transport,
-    style: { serviceUrl: environment.PUBLIC_URL, subjectTemplate: environment.MAIL_SUBJECT },
-    onFailure: ({ id, attempts, error }) =>
-      log.warn({ err: error, mail_id: id, attempts }, 'a mail could not be delivered and will be tried again'),
+function createMail(config: Config, { db, clock, keyring, log }: MailParts) {
+  const { environment, isDevelopment } = config;
+  const style = { serviceUrl: environment.PUBLIC_URL, subjectTemplate: environment.MAIL_SUBJECT };
+  const parts = { db, clock, keyring, style, report: createDeliveryLog(log) };
+  const server = smtpServer(config);
+  if (server !== undefined) {
+    const transport = createSmtpTransport(server, environment.MAIL_FROM);
+    return { outbox: createOutbox({ ...parts, transport }), mailbox: undefined };
+  }
+  const mailbox = createMailbox(clock.now, ({ to, subject, text }) => {
+    // The code in the log is the point of the development mailbox; no other mode has one.
+    if (isDevelopment) log.info({ to, subject }, `mail for ${to}: ${subject}\n${text}`);
   });
-  return { outbox, mailbox };
+  return { outbox: createOutbox({ ...parts, transport: mailbox }), mailbox };
 }

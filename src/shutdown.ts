@@ -6,6 +6,20 @@ type Closing = { stopServing(drainLimitMs: number): Promise<void>; stopWorking()
 const drainLimitMs = 5_000;
 // Under the ten seconds after which container engines kill.
 const exitLimitMs = 9_000;
+const stopSignals = ['SIGTERM', 'SIGINT'] as const;
+
+/**
+ * Ends the process at once, with exit code 0, at a signal that comes while it starts: nobody has been served, and
+ * the databases undo what is half done. As the first process of a container it has no default action for signals.
+ */
+export function exitOnSignals(): void {
+  for (const signal of stopSignals) process.on(signal, exitAtOnce);
+}
+
+function exitAtOnce(signal: NodeJS.Signals): void {
+  console.error(`${signal} came before Latchkey was ready, so it ends.`);
+  process.exit(0);
+}
 
 /**
  * Ends the process at SIGTERM or SIGINT with exit code 0: what is under way finishes first, but nothing that
@@ -31,5 +45,9 @@ export function stopOnSignals(deps: Deps, { stopServing, stopWorking }: Closing)
     }
     process.exit(0);
   };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
+  for (const signal of stopSignals) {
+    // In this order: without any listener in between a signal on its way would be lost.
+    process.on(signal, stop);
+    process.off(signal, exitAtOnce);
+  }
 }

@@ -7,6 +7,10 @@ import { operation } from './schemas.ts';
 const probeTimeoutMs = 2_000;
 
 const componentState = Type.Union([Type.Literal('up'), Type.Literal('down')], { description: '`up` or `down`.' });
+const mailState = Type.Union([Type.Literal('up'), Type.Literal('down')], {
+  description:
+    '`down` while the mail server takes no mail; what waits is kept and tried again. As the last try tells, which is some 30 seconds old at most; `up` until the first.',
+});
 
 const liveSchema = Type.Object(
   { status: Type.Literal('ok') },
@@ -16,13 +20,16 @@ const liveSchema = Type.Object(
 const readySchema = Type.Object(
   {
     status: Type.Union([Type.Literal('ready'), Type.Literal('degraded'), Type.Literal('unavailable')], {
-      description: '`degraded` serves logins and lacks something else, such as codes.',
+      description: '`degraded` serves logins and lacks something else, such as codes or the delivery of mail.',
     }),
-    components: Type.Object({ database: componentState, ephemeral: componentState }, { additionalProperties: false }),
+    components: Type.Object(
+      { database: componentState, ephemeral: componentState, mail: mailState },
+      { additionalProperties: false },
+    ),
   },
   {
     additionalProperties: false,
-    examples: [{ status: 'ready', components: { database: 'up', ephemeral: 'up' } }],
+    examples: [{ status: 'ready', components: { database: 'up', ephemeral: 'up', mail: 'up' } }],
   },
 );
 
@@ -64,12 +71,13 @@ export function registerHealth(app: ApiInstance, deps: Deps): void {
   );
 }
 
-async function checkReadiness({ database, ephemeral, isStopping }: Deps): Promise<Static<typeof readySchema>> {
+async function checkReadiness({ database, ephemeral, outbox, isStopping }: Deps): Promise<Static<typeof readySchema>> {
   const [databaseState, ephemeralState] = await Promise.all([probe(database.ping()), probe(ephemeral.ping())]);
-  const components = { database: databaseState, ephemeral: ephemeralState };
+  const components = { database: databaseState, ephemeral: ephemeralState, mail: outbox.serverState() };
   // Red from the first moment of a stop, so that a balancer sends nothing more while the rest is finished.
   if (databaseState === 'down' || isStopping()) return { status: 'unavailable', components };
-  return { status: ephemeralState === 'down' ? 'degraded' : 'ready', components };
+  const isWhole = Object.values(components).every((state) => state === 'up');
+  return { status: isWhole ? 'ready' : 'degraded', components };
 }
 
 async function probe(answer: Promise<void>): Promise<'up' | 'down'> {

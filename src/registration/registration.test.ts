@@ -10,7 +10,9 @@ import {
   registerUser,
   sendCode,
 } from '../../test/accounts.ts';
-import { assertProblem, assertRefused, type Call, call } from '../../test/client.ts';
+import { assertRefused, type Call, call } from '../../test/client.ts';
+import { testRaces } from '../../test/races/races.ts';
+import { registrationRaces } from '../../test/races/registrations.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
 describeOnBackends('registration', {}, (system) => {
@@ -121,19 +123,7 @@ describeOnBackends('registration', {}, (system) => {
     }
   });
 
-  test('20 parallel registrations with one token make one account', async () => {
-    const email = newEmail();
-    const token = await proveAddress(system(), email, 'registration');
-    const replies = await Promise.all(Array.from({ length: 20 }, () => call(system(), registration(token))));
-    const created = replies.filter((reply) => reply.status === 201);
-    assert.equal(created.length, 1);
-    for (const reply of replies) if (reply.status !== 201) assertProblem(reply, 'invalid_verification_token');
-    const rows = await system().deps.db.selectFrom('users').select('id').where('email', '=', email).execute();
-    assert.deepEqual(
-      rows.map((row) => row.id),
-      [created[0]?.body.user.id],
-    );
-  });
+  testRaces(registrationRaces, system);
 
   test('an address that got an account after it was proved is answered 409 and keeps that account', async () => {
     const email = newEmail();

@@ -10,6 +10,8 @@ import {
   subjectsOfMails,
 } from '../../test/accounts.ts';
 import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import { codeRaces } from '../../test/races/codes.ts';
+import { testRaces } from '../../test/races/races.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
 describeOnBackends('verification', {}, (system) => {
@@ -106,29 +108,7 @@ describeOnBackends('verification', {}, (system) => {
     }
   });
 
-  test('50 parallel right codes give one proof', async () => {
-    const email = newEmail();
-    const code = await obtainCode(system(), email, 'registration');
-    const request = guess(email, 'registration', code);
-    const replies = await Promise.all(Array.from({ length: 50 }, () => call(system(), request)));
-    assert.equal(replies.filter((reply) => reply.status === 200).length, 1);
-    for (const reply of replies) if (reply.status !== 200) assertProblem(reply, 'invalid_code');
-  });
-
-  test('of 50 parallel wrong codes at most five are evaluated', async () => {
-    const email = newEmail();
-    const code = await obtainCode(system(), email, 'registration');
-    const symbols = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
-    const guesses = Array.from({ length: 50 }, (_, index) => {
-      const other = `${symbols[index % 32]}${symbols[(index * 7) % 32]}0000`;
-      return other === code ? '111111' : other;
-    });
-    // The right code comes among the wrong ones: had more than five been compared, it would have been found.
-    guesses.splice(25, 0, code);
-    const replies = await Promise.all(guesses.map((typed) => call(system(), guess(email, 'registration', typed))));
-    for (const reply of replies) assertProblem(reply, 'invalid_code');
-    await assertRefused(system(), guess(email, 'registration', code), 'invalid_code');
-  });
+  testRaces(codeRaces, system);
 
   test('an address is mailed at most once a minute, five times an hour and ten times a day', async () => {
     const email = newEmail();
@@ -159,13 +139,6 @@ describeOnBackends('verification', {}, (system) => {
     await call(system(), send(email, 'login'));
     await assertRefused(system(), send(email, 'registration'), 'too_many_requests', budgetSpent);
     await assertRefused(system(), send(email.toUpperCase(), 'password_reset'), 'too_many_requests', budgetSpent);
-  });
-
-  test('20 parallel requests for one address send one mail', async () => {
-    const email = newEmail();
-    const replies = await Promise.all(Array.from({ length: 20 }, () => call(system(), send(email))));
-    assert.equal(replies.filter((reply) => reply.status === 202).length, 1);
-    assert.equal((await subjectsOfMails(system(), email)).length, 1);
   });
 
   test('registration of an address that has an account is answered alike and tells the owner', async () => {
