@@ -55,6 +55,12 @@ export async function proveAddress(system: System, email: string, purpose: strin
   return reply.body.verification_token;
 }
 
+/** Disables a user as an administrator would: the row, and what other instances may hold of it. */
+export async function disableUser({ deps }: System, userId: string): Promise<void> {
+  await deps.db.updateTable('users').set({ status: 'disabled' }).where('id', '=', userId).execute();
+  await deps.sessionCache?.block(userId);
+}
+
 /** Registers a new user through the API. */
 export async function registerUser(system: System, fields: Record<string, unknown> = {}): Promise<TestUser> {
   const email = (fields.email as string | undefined) ?? newEmail();

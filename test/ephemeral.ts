@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { after, before } from 'node:test';
 import { createMemoryStore } from '../src/ephemeral/memory.ts';
-import { connectRedis, createRedisStore, type RedisConnection } from '../src/ephemeral/redis.ts';
+import { createRedisStore } from '../src/ephemeral/redis.ts';
+import { connectRedis, type RedisConnection } from '../src/ephemeral/redis-connection.ts';
 import type { EphemeralStore, Window } from '../src/ephemeral/store.ts';
 import { AppError } from '../src/errors.ts';
 import { redisUrl } from './backends.ts';
+import { startCluster, waitFor } from './faults/redis-groups.ts';
+import { reasonToSkip } from './faults/servers.ts';
+import { removeKeys } from './system.ts';
 
 export const hasRedis = process.env.FOUND_BACKENDS?.includes('redis') ?? false;
 export const minuteMs = 60_000;
@@ -33,17 +36,34 @@ const redis: Backend = {
     return {
       store,
       async close() {
-        for await (const keys of client.scanIterator({ MATCH: `${prefix}*`, COUNT: 1000 })) {
-          if (keys.length > 0) await client.del(keys);
-        }
         await store.close();
+        await removeKeys(`${prefix}*`);
+      },
+    };
+  },
+};
+
+const redisCluster: Backend = {
+  name: 'redis cluster',
+  async open() {
+    const cluster = await startCluster();
+    const store = createRedisStore(await openRedis(cluster.url), 'latchkey_test:');
+    return {
+      store,
+      async close() {
+        await store.close();
+        await cluster.remove();
       },
     };
   },
 };
 
 /** The stores that test/run.ts found; run alone, a test file uses the one in memory. */
-export const ephemeralBackends: readonly Backend[] = hasRedis ? [memory, redis] : [memory];
+export const ephemeralBackends: readonly Backend[] = [
+  memory,
+  ...(hasRedis ? [redis] : []),
+  ...(hasRedis && reasonToSkip('redis') === false ? [redisCluster] : []),
+];
 
 /** Opens a store for the tests of a suite. */
 export function useStore(backend: Backend): () => EphemeralStore {
@@ -63,9 +83,14 @@ export function newKey(): string {
   return `{${randomBytes(8).toString('hex')}}:key`;
 }
 
-export async function openRedis(): Promise<RedisConnection> {
-  const client = connectRedis(redisUrl, () => {});
-  await once(client, 'ready');
+/** Connects, and waits until every key can be served. */
+export async function openRedis(
+  url = redisUrl,
+  onError: (error: Error) => void = () => {},
+  onWarning: (text: string) => void = () => {},
+): Promise<RedisConnection> {
+  const client = connectRedis(url, onError, onWarning);
+  await waitFor(async () => client.isReady, 10_000);
   return client;
 }
 

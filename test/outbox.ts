@@ -2,45 +2,64 @@ import { randomBytes } from 'node:crypto';
 import { createKeyring, type Keyring } from '../src/crypto/secrets.ts';
 import type { Database } from '../src/db/database.ts';
 import type { Db } from '../src/db/schema.ts';
+import type { DeliveryEvent } from '../src/mail/attempts.ts';
 import { createOutbox, type Outbox, type OutgoingMail } from '../src/mail/outbox.ts';
-import type { Mail, MailTransport } from '../src/mail/transport.ts';
+import { DeliveryError, type DeliveryFault, type Mail, type MailTransport } from '../src/mail/transport.ts';
 import { createTestClock, type TestClock } from './clock.ts';
 import { onDatabase } from './database.ts';
 import type { Backend } from './system.ts';
 
 const style = { serviceUrl: 'http://latchkey.test', subjectTemplate: '{subject}' };
 
-type Failure = { id: string; attempts: number; error: unknown };
 type World = { database: Database; db: Db; url: string; clock: TestClock; keyring: Keyring };
-/** The outbox of one instance, with what it sent and what failed. */
-export type Post = { outbox: Outbox; transport: TestTransport; failures: Failure[] };
+/** The outbox of one instance, with what it sent and what it reported. */
+export type Post = {
+  outbox: Outbox;
+  transport: TestTransport;
+  events: DeliveryEvent[];
+};
 
 type TestTransport = MailTransport & {
-  sent: Mail[];
+  sent: (Mail & { id: string })[];
   attempts: number;
+  looks: number;
   closed: boolean;
   underWay: number;
   hangs(mail: Mail): boolean;
-  refuse(mail: Mail): boolean;
+  /** What a delivery is refused with; nothing where it is accepted. */
+  refuse(mail: Mail): Error | undefined;
+  /** What a look fails with. */
+  isAway(): Error | undefined;
 };
 
 function createTransport(): TestTransport {
   const transport: TestTransport = {
     sent: [],
     attempts: 0,
+    looks: 0,
     closed: false,
     underWay: 0,
     hangs: () => false,
-    refuse: () => false,
-    async send(mail) {
+    refuse: () => undefined,
+    isAway: () => undefined,
+    async send(mail, id, onLetIn) {
       transport.attempts += 1;
       transport.underWay += 1;
-      if (transport.hangs(mail)) await new Promise(() => {});
+      const failure = transport.refuse(mail);
+      const isShut = failure instanceof DeliveryError && failure.stage === 'CONN';
       // A real server answers later, and others get their turn meanwhile.
       await new Promise((resolve) => setImmediate(resolve));
+      if (!isShut) onLetIn?.();
+      if (transport.hangs(mail)) await new Promise(() => {});
+      await new Promise((resolve) => setImmediate(resolve));
       transport.underWay -= 1;
-      if (transport.refuse(mail)) throw new Error('450 try again later');
-      transport.sent.push(mail);
+      if (failure !== undefined) throw failure;
+      transport.sent.push({ ...mail, id });
+    },
+    async verify() {
+      transport.looks += 1;
+      const failure = transport.isAway();
+      if (failure !== undefined) throw failure;
     },
     async close() {
       transport.closed = true;
@@ -49,13 +68,22 @@ function createTransport(): TestTransport {
   return transport;
 }
 
-/** Opens the outbox of one instance. */
-export function openPost({ db, clock, keyring }: World): Post {
+/** A refusal as the transport tells of it. */
+export function newRefusal(fault: DeliveryFault, replyCode?: number, stage = 'RCPT TO'): DeliveryError {
+  return new DeliveryError({ fault, stage, code: 'ECONNREFUSED', replyCode, enhancedCode: undefined });
+}
+
+/** Opens the outbox of one instance. Nothing is added to its pauses, so that tests can say when they end. */
+export function openPost(world: World, random = () => 0): Post {
   const transport = createTransport();
-  const failures: Failure[] = [];
-  const onFailure = (failure: Failure) => void failures.push(failure);
-  const outbox = createOutbox({ db, clock, keyring, transport, style, onFailure });
-  return { outbox, transport, failures };
+  return { ...openOutbox(world, transport, random), transport };
+}
+
+/** Opens the outbox of one instance over a transport. */
+export function openOutbox({ db, clock, keyring }: World, transport: MailTransport, random = () => 0) {
+  const events: DeliveryEvent[] = [];
+  const report = (event: DeliveryEvent) => void events.push(event);
+  return { outbox: createOutbox({ db, clock, keyring, transport, style, report, random }), events };
 }
 
 /** Runs a check with a database, a clock and a keyring, which the outboxes of several instances share. */
@@ -78,6 +106,12 @@ export function newMail({ clock }: World, fields: Partial<OutgoingMail> = {}): O
     expiresAtMs: clock.now() + 300_000,
     ...fields,
   };
+}
+
+/** What the rows say about further tries. */
+export async function readTries(db: Db, nowMs: number) {
+  const rows = await readRows(db);
+  return rows.map(({ attempts, next_attempt_at }) => ({ attempts, inSeconds: (next_attempt_at - nowMs) / 1000 }));
 }
 
 export function readRows(db: Db) {

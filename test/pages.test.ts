@@ -65,12 +65,13 @@ describe('pages in a browser', { skip: hasChromium ? false : 'there is no Chromi
   test('the development mailbox shows the mail as text, and nothing in it is run', async () => {
     const email = newEmail();
     await sendCode(system, email, 'registration');
-    await system.deps.mailbox?.send({
+    const mail = {
       to: '<img src=x onerror=alert(1)>@example.com',
       subject: '<script>document.title = "run"</script>',
       text: '<b>bold</b>',
       html: '',
-    });
+    };
+    await system.deps.mailbox?.send(mail, 'id');
     const { page, complaints } = await open('/dev/mailbox');
     const text = (await page.locator('main').textContent()) ?? '';
     assert.ok(text.includes(email));

@@ -9,9 +9,8 @@ import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { goodPassword, newEmail } from './accounts.ts';
 import { failStart, get, post, register, startProgram } from './program.ts';
-import { type Backend, backends, createScratch } from './system.ts';
-
-type Environment = Record<string, string> & { DATA_DIR: string };
+import { inScratch, readSqlite } from './scratch.ts';
+import { backends } from './system.ts';
 
 const json = 'Content-Type: application/json';
 
@@ -204,54 +203,10 @@ describe('SIGTERM', () => {
     }));
 });
 
-describe('kill -9', () => {
-  for (const backend of backends) {
-    test(`loses nothing that was acknowledged: the account, its session and a rotated token (${backend})`, () =>
-      inScratch(async (scratch) => {
-        const environment = { ...scratch, SECRET_KEY: newSecret() };
-        const before = await startProgram(environment);
-        const email = newEmail();
-        const registered = await register(before, email, goodPassword);
-        assert.equal(registered.status, 201);
-        const rotated = await post(before, '/auth/refresh', { refresh_token: registered.body.refresh_token });
-        assert.equal(rotated.status, 200);
-        assert.equal((await before.stop('SIGKILL')).signal, 'SIGKILL');
-
-        const after = await startProgram(environment);
-        assert.equal((await get(after, '/users/me', rotated.body.access_token)).body.email, email);
-        assert.equal((await post(after, '/auth/login', { email, password: goodPassword })).status, 200);
-        // Within the grace the token that was replaced gets the successor that it had got, so it stayed rotated.
-        const again = await post(after, '/auth/refresh', { refresh_token: registered.body.refresh_token });
-        assert.equal(again.body.refresh_token, rotated.body.refresh_token);
-        const next = await post(after, '/auth/refresh', { refresh_token: rotated.body.refresh_token });
-        assert.equal(next.status, 200);
-        await after.stop('SIGTERM');
-      }, backend));
-  }
-});
-
-async function inScratch(check: (scratch: Environment) => Promise<void>, backend: Backend = 'sqlite+memory') {
-  const scratch = await createScratch(backend);
-  try {
-    await check(scratch.environment as Environment);
-  } finally {
-    await scratch.remove();
-  }
-}
-
 async function listenOn(onConnection: () => void = () => {}): Promise<{ server: Server; port: number }> {
   const server = createServer(onConnection).listen(0, '127.0.0.1');
   await once(server, 'listening');
   return { server, port: (server.address() as AddressInfo).port };
-}
-
-function readSqlite(path: string, query: string) {
-  const database = new DatabaseSync(path, { readOnly: true });
-  try {
-    return database.prepare(query).all();
-  } finally {
-    database.close();
-  }
 }
 
 function newSecret(): string {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { listChildren, sendSignal } from './processes.ts';
 
 type Environment = Record<string, string>;
 
@@ -13,6 +14,7 @@ export type Program = {
   /** Where it listens. */
   origin: string;
   port: number;
+  pid: number;
   /** Everything that it printed so far. */
   output(): string;
   /** Sends the signal and waits for the end; the time counts from the signal. */
@@ -21,42 +23,86 @@ export type Program = {
 
 const main = join(import.meta.dirname, '../src/main.ts');
 const startLimitMs = 20_000;
-const children = new Set<ChildProcess>();
+const running = new Set<number>();
 
 // A test that fails must leave no process behind.
 process.on('exit', () => {
-  for (const child of children) child.kill('SIGKILL');
+  for (const pid of running) sendSignal(pid, 'SIGKILL');
 });
 
-/** Starts the program on a free port and waits until it listens. */
-export async function startProgram(environment: Environment): Promise<Program> {
-  const { child, output, ended } = spawnProgram(environment);
-  const port = await Promise.race([listeningPort(child, output), ended.then(() => undefined)]);
-  assert.ok(port, `the program did not start:\n${output()}`);
+/**
+ * Starts the program on a free port and waits until it listens. A wrapper is a command that runs it, in its own place or
+ * as its child; every signal goes to the program.
+ */
+export async function startProgram(environment: Environment, wrapper: readonly string[] = []): Promise<Program> {
+  const spawned = spawnProgram(environment, wrapper);
+  const { child, output, ended } = spawned;
+  const address = await waitUntilListening(spawned);
+  const pid = wrapper.length === 0 ? child.pid : (listChildren(child.pid ?? 0)[0] ?? child.pid);
+  assert.ok(pid, 'the program has no process');
+  running.add(pid);
+  ended.then(() => running.delete(pid));
+  return { ...address, pid, output, stop: (signal) => stopBySignal(spawned, pid, signal) };
+}
+
+/** A program that has been started and need not listen yet. */
+export type StartingProgram = Pick<Program, 'output' | 'stop'> & {
+  ended: Promise<Ending>;
+  /** Resolves in the turn in which the text is printed. */
+  printed(text: string): Promise<void>;
+  /** Rejects when the program ends without having listened. */
+  listening: Promise<Pick<Program, 'origin' | 'port'>>;
+};
+
+/** Starts the program on a free port and does not wait. */
+export function launchProgram(environment: Environment): StartingProgram {
+  const spawned = spawnProgram(environment);
+  const { child, output, ended } = spawned;
+  const listening = waitUntilListening(spawned);
+  // Whoever stops it before it listens does not ask.
+  listening.catch(() => {});
   return {
-    origin: `http://127.0.0.1:${port}`,
-    port,
+    listening,
     output,
-    async stop(signal) {
-      const sentAtMs = performance.now();
-      child.kill(signal);
-      return { ...(await ended), afterMs: performance.now() - sentAtMs };
+    ended,
+    async printed(text) {
+      while (!output().includes(text)) await nextOutput(child);
     },
+    stop: (signal) => stopBySignal(spawned, child.pid ?? 0, signal),
   };
 }
 
-/** Runs a start that must fail, and returns how it ended with what it printed. */
-export async function failStart(environment: Environment): Promise<Ending & { output: string }> {
+type Spawned = ReturnType<typeof spawnProgram>;
+
+async function waitUntilListening({ child, output, ended }: Spawned): Promise<Pick<Program, 'origin' | 'port'>> {
+  const port = await Promise.race([listeningPort(child, output), ended.then(() => undefined)]);
+  assert.ok(port, `the program did not start:\n${output()}`);
+  return { origin: `http://127.0.0.1:${port}`, port };
+}
+
+async function stopBySignal({ ended }: Spawned, pid: number, signal: NodeJS.Signals): Promise<Ending> {
+  const sentAtMs = performance.now();
+  // The number of a process that has ended may be another's by now.
+  if (running.has(pid)) sendSignal(pid, signal);
+  return { ...(await ended), afterMs: performance.now() - sentAtMs };
+}
+
+/** Runs a start that must fail, or is killed before it is done, and returns how it ended with what it printed. */
+export async function failStart(
+  environment: Environment,
+  killAfterMs = startLimitMs,
+): Promise<Ending & { output: string }> {
   const { child, output, ended } = spawnProgram(environment);
-  const limit = setTimeout(() => child.kill('SIGKILL'), startLimitMs);
+  const limit = setTimeout(() => child.kill('SIGKILL'), killAfterMs);
   const ending = await ended;
   clearTimeout(limit);
   return { ...ending, output: output() };
 }
 
-function spawnProgram(environment: Environment) {
+function spawnProgram(environment: Environment, wrapper: readonly string[] = []) {
   const startedAtMs = performance.now();
-  const child = spawn(process.execPath, [main], {
+  const [command = '', ...args] = [...wrapper, process.execPath, main];
+  const child = spawn(command, args, {
     // Not the repository, whose .env would be read.
     cwd: environment.DATA_DIR,
     env: {
@@ -66,11 +112,13 @@ function spawnProgram(environment: Environment) {
       PORT: '0',
       BCRYPT_COST: '4',
       RATE_LIMITS: 'off',
+      // A start that must fail should do so at once.
+      DATABASE_START_WAIT_SECONDS: '0',
       ...environment,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  children.add(child);
+  if (child.pid !== undefined) running.add(child.pid);
   let text = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (chunk: string) => {
@@ -78,7 +126,7 @@ function spawnProgram(environment: Environment) {
     });
   }
   const ended = once(child, 'close').then(([code, signal]): Ending => {
-    children.delete(child);
+    running.delete(child.pid ?? 0);
     return { code, signal, afterMs: performance.now() - startedAtMs };
   });
   return { child, output: () => text, ended };
@@ -89,28 +137,51 @@ async function listeningPort(child: ChildProcess, output: () => string): Promise
     const port = /Server listening at http:\/\/[^"]+:(\d+)/.exec(output())?.[1];
     // The handlers of signals are there once it answers.
     if (port !== undefined && (await fetch(`http://127.0.0.1:${port}/health/live`)).ok) return Number(port);
-    await Promise.race(child.stdio.flatMap((stream) => (stream ? [once(stream, 'data')] : [])));
+    await nextOutput(child);
   }
 }
 
+async function nextOutput(child: ChildProcess): Promise<void> {
+  await Promise.race(child.stdio.flatMap((stream) => (stream ? [once(stream, 'data')] : [])));
+}
+
 // biome-ignore lint/suspicious/noExplicitAny: a test reads whatever the reply holds and asserts on it.
-type Answer = { status: number; body: any };
+export type Answer = { status: number; body: any };
+
+/** A request with a JSON body and an access token where they are given. */
+export type ProgramRequest = {
+  method: string;
+  path: string;
+  body?: unknown;
+  token?: string | undefined;
+  userAgent?: string;
+};
+
+/** Makes a request and reads the JSON that comes back; rejects when no whole answer does. */
+export async function send({ origin }: Pick<Program, 'origin'>, request: ProgramRequest): Promise<Answer> {
+  const { method, path, body, token, userAgent } = request;
+  const response = await fetch(origin + path, {
+    method,
+    headers: {
+      accept: 'application/json',
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(userAgent === undefined ? {} : { 'user-agent': userAgent }),
+    },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  const text = await response.text();
+  return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
+}
 
 /** Sends JSON and reads the JSON that comes back. */
-export async function post({ origin }: Program, path: string, body: unknown): Promise<Answer> {
-  const response = await fetch(origin + path, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  });
-  return { status: response.status, body: await response.json() };
+export function post(program: Program, path: string, body: unknown): Promise<Answer> {
+  return send(program, { method: 'POST', path, body });
 }
 
 /** Reads JSON, with an access token where one is given. */
-export async function get({ origin }: Program, path: string, token?: string): Promise<Answer> {
-  const headers = { accept: 'application/json', ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) };
-  const response = await fetch(origin + path, { headers });
-  return { status: response.status, body: await response.json() };
+export function get(program: Pick<Program, 'origin'>, path: string, token?: string): Promise<Answer> {
+  return send(program, { method: 'GET', path, token });
 }
 
 /** Registers an account with the code that the development mailbox holds. */

@@ -34,6 +34,7 @@ const testEnvironment: Environment = {
   BCRYPT_COST: '4',
   RATE_LIMITS: 'off',
   LOG_LEVEL: 'silent',
+  DATABASE_START_WAIT_SECONDS: '0',
 };
 
 /** Runs the same tests on every pair of back ends, each with a system of its own. */
@@ -85,6 +86,23 @@ export async function startSystem(backend: Backend, environment: Environment = {
   };
 }
 
+/** Starts a second instance on the database, the Redis and the secret of a system. Close it before that one. */
+export async function startPeer({ deps: { config, redisPrefix }, clock }: System): Promise<System> {
+  const log = pino({ level: config.environment.LOG_LEVEL });
+  const deps = await createDeps(config, { log, clock, redisPrefix });
+  if (deps.redis !== undefined) await waitUntilReady(deps);
+  const app = await buildApp(deps);
+  return {
+    app,
+    deps,
+    clock,
+    async close() {
+      await app.close();
+      await deps.close();
+    },
+  };
+}
+
 /** A database of its own and a prefix for its keys; `remove` leaves nothing behind. */
 type Scratch = { environment: Environment; redisPrefix: string; remove(): Promise<void> };
 
@@ -120,7 +138,8 @@ async function asPostgresOwner(statement: string): Promise<void> {
   }
 }
 
-async function removeKeys(pattern: string): Promise<void> {
+/** Removes what a test has left in the Redis that all tests share. */
+export async function removeKeys(pattern: string): Promise<void> {
   const client = createClient({ url: redisUrl });
   await client.connect();
   for await (const keys of client.scanIterator({ MATCH: pattern, COUNT: 1000 })) {
@@ -129,7 +148,8 @@ async function removeKeys(pattern: string): Promise<void> {
   client.destroy();
 }
 
-async function waitUntilReady(deps: Deps): Promise<void> {
+/** Waits until the connection to Redis is there, which starts on its own. */
+export async function waitUntilReady(deps: Deps): Promise<void> {
   const giveUpAtMs = Date.now() + 5_000;
   while (Date.now() < giveUpAtMs) {
     if (deps.redis?.isReady) return;

@@ -15,6 +15,7 @@ import {
 } from '../accounts.ts';
 import { assertProblem, call, type Reply } from '../client.ts';
 import { type System, startSystem } from '../system.ts';
+import { ask } from './redis-groups.ts';
 import { type PrivateServer, reasonToSkip, startRedis } from './servers.ts';
 
 const answerLimitMs = 2_500;
@@ -54,14 +55,14 @@ describe('when Redis fails', { skip: reasonToSkip('redis') }, () => {
     assert.deepEqual([ready.status, ready.body.status], [200, 'degraded']);
     server.thaw();
     await codesWorkAgain();
-    // The refused request arrived at Redis after all, and was taken back there.
+    // The refused request arrived at Redis after all, too late to be carried out.
     assert.equal((await sendCode(system, email, 'registration')).status, 202);
     assertProblem(await sendCode(system, email, 'registration'), 'too_many_requests', budgetSpent);
   });
 
-  test('what a frozen Redis carries out late is taken back also where it has forgotten the scripts', async () => {
+  test('what a frozen Redis reads late uses up nothing, also where it has forgotten the scripts', async () => {
     const email = newEmail();
-    await system.deps.redis?.scriptFlush();
+    await ask(server.url, ['SCRIPT', 'FLUSH']);
     server.freeze();
     assertProblem(await sendCode(system, email, 'registration'), 'temporarily_unavailable');
     server.thaw();
@@ -69,7 +70,7 @@ describe('when Redis fails', { skip: reasonToSkip('redis') }, () => {
     assert.equal((await sendCode(system, email, 'registration')).status, 202);
   });
 
-  test('without Redis logins go on and codes get a 503; they work again within five seconds of its start', async () => {
+  test('without Redis logins go on and codes get a 503; they work again within five seconds of its start', async (t) => {
     await server.stop();
     // Long enough that the pauses between attempts to reconnect have grown to their longest.
     const stoppedAtMs = performance.now();
@@ -82,6 +83,7 @@ describe('when Redis fails', { skip: reasonToSkip('redis') }, () => {
     const startedAtMs = performance.now();
     await codesWorkAgain();
     const tookMs = performance.now() - startedAtMs;
+    t.diagnostic(`measured: codes work ${Math.round(tookMs)} ms after Redis answers again`);
     assert.ok(tookMs < 5_000, `codes took ${tookMs} ms`);
   });
 
@@ -116,7 +118,7 @@ describe('the limits when Redis fails', { skip: reasonToSkip('redis') }, () => {
       const attempt = async () => (await logIn(system, newEmail(), 'wrong password')).status;
       const statuses: number[] = [];
       for (let turn = 0; turn < 8; turn += 1) statuses.push(await attempt());
-      await system.deps.redis?.flushAll();
+      await ask(server.url, ['FLUSHALL']);
       for (let turn = 0; turn < 4; turn += 1) statuses.push(await attempt());
       server.freeze();
       statuses.push(...(await Promise.all([attempt(), attempt(), attempt(), attempt()])));

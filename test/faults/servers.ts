@@ -1,16 +1,19 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from '@redis/client';
 import pg from 'pg';
 import { findFreePort } from '../ports.ts';
+import { listChildren, sendSignal } from '../processes.ts';
 
 /** A server that one test file has to itself, so that it can be stopped and frozen. */
 export type PrivateServer = {
   url: string;
+  /** Holds its files, and PostgreSQL's socket. */
+  folder: string;
   start(): Promise<void>;
   /** Ends the server at once. What it has kept on disk is there at the next start. */
   stop(): Promise<void>;
@@ -32,8 +35,21 @@ export function reasonToSkip(kind: Kind): string | false {
   return findRedisBinary() === undefined && 'redis-server is not installed';
 }
 
-/** Starts a PostgreSQL of its own on a free port. */
-export async function startPostgres(): Promise<PrivateServer> {
+type PostgresSetup = {
+  /** As `name=value`. */
+  settings?: readonly string[];
+  /** Lines of pg_hba.conf for connections over TCP; everybody is let in when there are none. */
+  access?: readonly string[];
+  /** Files beside the data, which settings can name. */
+  files?: Readonly<Record<string, string>>;
+};
+
+/** Starts a PostgreSQL of its own on a free port. Its socket file lets everybody in. */
+export async function startPostgres({
+  settings = [],
+  access = ['host all all 127.0.0.1/32 trust'],
+  files = {},
+}: PostgresSetup = {}): Promise<PrivateServer> {
   const binaries = findPostgresBinaries();
   if (binaries === undefined) throw new Error('PostgreSQL’s programs are not installed');
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-postgres-'));
@@ -44,10 +60,15 @@ export async function startPostgres(): Promise<PrivateServer> {
   const options = { cwd: folder, env: { LC_ALL: 'C', PATH: process.env.PATH ?? '' }, ...user };
   const init = ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'];
   execFileSync(join(binaries, 'initdb'), init, { ...options, stdio: 'ignore' });
+  const hba = `${['local all all trust', ...access].join('\n')}\n`;
+  for (const [name, content] of Object.entries({ ...files, 'pg_hba.conf': hba })) {
+    writeFileSync(join(data, name), content, { mode: 0o600 });
+    if (user !== undefined) chownSync(join(data, name), user.uid, user.gid);
+  }
   const port = await findFreePort();
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
-  const settings = ['listen_addresses=127.0.0.1', `unix_socket_directories=${folder}`, 'fsync=off'];
-  const args = ['-D', data, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])];
+  const all = ['listen_addresses=127.0.0.1', `unix_socket_directories=${folder}`, 'fsync=off', ...settings];
+  const args = ['-D', data, '-p', String(port), ...all.flatMap((setting) => ['-c', setting])];
   return runServer({
     url,
     folder,
@@ -55,7 +76,7 @@ export async function startPostgres(): Promise<PrivateServer> {
     // A shutdown that cuts every connection. SIGKILL would leave its shared memory behind.
     stopSignal: 'SIGQUIT',
     probe: async () => {
-      const client = new pg.Client({ connectionString: url });
+      const client = new pg.Client({ host: folder, port, user: 'postgres', database: 'postgres' });
       client.on('error', () => {});
       await client.connect();
       await client.end();
@@ -63,21 +84,28 @@ export async function startPostgres(): Promise<PrivateServer> {
   });
 }
 
-/** Starts a Redis of its own on a free port. */
-export async function startRedis(): Promise<PrivateServer> {
+/** Starts a Redis of its own on a free port, with further directives of redis.conf. */
+export async function startRedis(directives: readonly string[] = []): Promise<PrivateServer> {
+  const port = await findFreePort();
+  const lines = [`port ${port}`, 'save ""', 'appendonly no', ...directives];
+  return runRedis({ url: `redis://127.0.0.1:${port}`, lines, options: [] });
+}
+
+/** Starts redis-server with a file of directives, which it may write to, and options of the command line. */
+export async function runRedis(recipe: { url: string; lines: readonly string[]; options: readonly string[] }) {
+  const { url, lines, options } = recipe;
   const binary = findRedisBinary();
   if (binary === undefined) throw new Error('redis-server is not installed');
   const folder = mkdtempSync(join(tmpdir(), 'latchkey-redis-'));
-  const port = await findFreePort();
-  const url = `redis://127.0.0.1:${port}`;
-  const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no'];
+  const file = join(folder, 'redis.conf');
+  writeFileSync(file, [`dir ${folder}`, 'bind 127.0.0.1', ...lines, ''].join('\n'));
   return runServer({
     url,
     folder,
-    launch: () => spawn(binary, args, { stdio: 'ignore' }),
+    launch: () => spawn(binary, [file, ...options], { stdio: 'ignore' }),
     stopSignal: 'SIGKILL',
     probe: async () => {
-      const client = createClient({ url, socket: { reconnectStrategy: false } });
+      const client = createClient({ url, RESP: 2, socket: { reconnectStrategy: false } });
       client.on('error', () => {});
       await client.connect();
       await client.ping();
@@ -99,11 +127,12 @@ async function runServer({ url, folder, launch, stopSignal, probe }: Recipe): Pr
   let frozen: number[] = [];
 
   const thaw = () => {
-    for (const pid of frozen) signal(pid, 'SIGCONT');
+    for (const pid of frozen) sendSignal(pid, 'SIGCONT');
     frozen = [];
   };
   const server: PrivateServer = {
     url,
+    folder,
     async start() {
       child = launch();
       await waitUntilAnswering(child, probe);
@@ -112,14 +141,14 @@ async function runServer({ url, folder, launch, stopSignal, probe }: Recipe): Pr
       thaw();
       if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
       const exited = once(child, 'exit');
-      signal(child.pid, stopSignal);
+      sendSignal(child.pid, stopSignal);
       await exited;
     },
     freeze() {
       const parent = child?.pid;
       if (parent === undefined) throw new Error('the server does not run');
       frozen = [parent, ...listChildren(parent)];
-      for (const pid of frozen) signal(pid, 'SIGSTOP');
+      for (const pid of frozen) sendSignal(pid, 'SIGSTOP');
     },
     thaw,
     async remove() {
@@ -163,22 +192,9 @@ function findRedisBinary(): string | undefined {
 }
 
 /** PostgreSQL refuses to run as root; Debian's package makes a user for it. */
-function findPostgresUser(): { uid: number; gid: number } | undefined {
+export function findPostgresUser(): { uid: number; gid: number } | undefined {
   if (process.getuid?.() !== 0) return undefined;
   const line = readFileSync('/etc/passwd', 'utf8').match(/^postgres:[^:]*:(\d+):(\d+):/m);
   if (line === null) throw new Error('there is no user postgres to run PostgreSQL as');
   return { uid: Number(line[1]), gid: Number(line[2]) };
-}
-
-function listChildren(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch (error) {
-    // A process that has ended meanwhile needs no signal.
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
 }
