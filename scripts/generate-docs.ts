@@ -5,6 +5,7 @@ import { renderConfigurationPage } from './configuration-page.ts';
 import { renderEnvironmentExample } from './environment-example.ts';
 import { renderErrorsPage } from './errors-page.ts';
 import { renderOpenApiDocument } from './openapi-document.ts';
+import { renderOperationsPage } from './operations-page.ts';
 
 /**
  * `npm run docs` writes every document that is made from the source. `npm run check:docs` writes nothing and
@@ -14,6 +15,7 @@ const documents: { path: string; render: () => string | Promise<string> }[] = [
   { path: 'openapi.json', render: renderOpenApiDocument },
   { path: 'docs/errors.md', render: renderErrorsPage },
   { path: 'docs/configuration.md', render: renderConfigurationPage },
+  { path: 'docs/operations.md', render: renderOperationsPage },
   { path: '.env.example', render: renderEnvironmentExample },
 ];
 

@@ -1,0 +1,361 @@
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** A time-out, retry or limit of the service: what it is for, its value as the source has it, and where that is. */
+export type Limit = { room: string; meaning: string; value: string; place: string };
+
+type Meanings = Record<string, Record<string, Record<string, string>>>;
+
+const root = join(import.meta.dirname, '..');
+
+// Rooms, files and constants with what each bounds. Written by hand, because that is not in a name; the values are
+// read from the source.
+const meanings: Meanings = {
+  HTTP: {
+    'src/app.ts': {
+      bodyLimitBytes: 'the body of a request; more is 413',
+      requestTimeoutMs: 'a request, from its first byte to the last of its body',
+      keepAliveTimeoutMs: 'an idle connection of a client or proxy',
+    },
+    'src/http/context.ts': {
+      userAgentMaxLength: 'characters kept of a `User-Agent`',
+    },
+    'src/http/json-body.ts': {
+      maxDepth: 'levels of nesting in a body',
+    },
+    'src/http/paging.ts': {
+      defaultLimit: 'items of a page without `limit`',
+      maxLimit: 'items of a page at most',
+      cursorMaxLength: 'characters of a cursor',
+    },
+    'src/http/problem.ts': {
+      maxFieldErrors: 'entries in `errors` of a problem',
+      retryAfterSeconds: '`Retry-After` of a 503 that says nothing else',
+    },
+    'src/http/health.ts': {
+      probeTimeoutMs: 'the look of `/health/ready` at a component',
+    },
+    'src/http/rate-limits.ts': {
+      redisDeadlineMs: 'an answer of Redis about a limit, before this process’s own count is used alone',
+    },
+    'src/keys/routes.ts': {
+      maxAgeSeconds: 'for which others may keep the JWKS',
+    },
+  },
+  'Accounts, codes and tokens': {
+    'src/email-address.ts': {
+      emailMaxLength: 'characters of an address',
+      localPartMaxLength: 'characters before the @',
+      domainMaxLength: 'characters after it',
+    },
+    'src/account/flow.ts': {
+      metadataMaxBytes: '`metadata` of an account, as JSON',
+    },
+    'src/account/export.ts': {
+      maxSessions: 'sessions in an export',
+      maxEvents: 'newest events in an export',
+    },
+    'src/account/email-change.ts': {
+      pendingTtlMs: 'a change of address that is under way',
+    },
+    'src/crypto/password-policy.ts': {
+      passwordMaxLength: 'characters of a password',
+    },
+    'src/crypto/foreign-hash.ts': {
+      scryptMaxMemoryBytes: 'memory of one foreign scrypt hash',
+      pbkdf2MaxRounds: 'rounds of one foreign PBKDF2 hash',
+    },
+    'src/crypto/access-token.ts': {
+      maxTokenLength: 'characters of an access token',
+      cacheSize: 'verified access tokens remembered in a process',
+    },
+    'src/crypto/refresh-token.ts': {
+      refreshTokenMaxLength: 'characters of a refresh token',
+    },
+    'src/verification/flow.ts': {
+      codeTries: 'tries of one code',
+      resendAfterSeconds: 'between two mails to one address',
+      tokenTtlSeconds: 'a verification token',
+      verificationTokenMaxLength: 'characters of a verification token',
+    },
+    'src/sessions/guard.ts': {
+      recentAuthenticationSeconds: 'for which an authentication counts as recent',
+    },
+    'src/sessions/store.ts': {
+      excessBatch: 'sessions over the cap that one login ends',
+    },
+    'src/devices/flow.ts': {
+      devicesPerUserMax: 'known devices of a user',
+    },
+    'src/devices/store.ts': {
+      excessBatch: 'devices over the cap that one login forgets',
+    },
+    'src/keys/loaded-keys.ts': {
+      freshForMs: 'after which a request lets the signing keys be read again',
+      lookUpEveryMs: 'between two look-ups of unknown key ids',
+    },
+  },
+  PostgreSQL: {
+    'src/db/postgres-dialect.ts': {
+      connectionTimeoutMillis: 'a connection, or the wait for a free one',
+      idleTimeoutMillis: 'an idle connection',
+      maxLifetimeSeconds: 'a connection, however much it is used',
+      keepAliveInitialDelayMillis: 'silence after which TCP asks whether the server is there',
+      statement_timeout: 'a statement, ended by the server',
+      lock_timeout: 'the wait for a lock, ended by the server',
+      idle_in_transaction_session_timeout: 'a transaction that does nothing, ended by the server',
+      query_timeout: 'an answer of a server that says nothing, ended by us',
+      waitingPerConnection: 'requests that may wait for each connection of the pool',
+      replacementPauseMs: 'between two replacements of the whole pool, after the server turned read-only',
+    },
+    'src/db/database.ts': {
+      maxAttempts: 'runs of a transaction that PostgreSQL chose as the victim of a deadlock',
+    },
+    'src/db/start-wait.ts': {
+      pauseMs: 'between two attempts while a start waits',
+      tellEveryMs: 'between two lines about that in the log',
+    },
+  },
+  SQLite: {
+    'src/db/sqlite-turns.ts': {
+      busyTimeoutMs: 'the wait for a turn or for another process’s lock',
+      maxPauseMs: 'between two looks at that lock at most',
+    },
+    'src/db/sqlite-dialect.ts': {
+      maxPreparedStatements: 'statements kept prepared',
+    },
+  },
+  Redis: {
+    'src/ephemeral/redis-link.ts': {
+      connectTimeoutMs: 'a connection',
+      commandDeadlineMs: 'a command; later it is a 503 where Redis is needed',
+      maxQueuedCommands: 'commands under way on one connection',
+      maxReconnectDelayMs: 'between two attempts to reconnect at most; they never end',
+      quietLimitMs: 'silence after which a server is sent nothing more',
+      idleTimeoutMs: 'silence of the socket after which a connection is made anew',
+      repeatErrorAfterMs: 'between two lines about the same trouble',
+    },
+    'src/ephemeral/redis-node.ts': {
+      beatEveryMs: 'between two questions whether a server lives',
+    },
+    'src/ephemeral/redis-advice.ts': {
+      answerLimitMs: 'the look at version and `maxmemory-policy`',
+    },
+    'src/ephemeral/redis-sentinel.ts': {
+      askEveryMs: 'between two questions to a sentinel',
+      voteTtlMs: 'for which a sentinel’s answer counts',
+    },
+    'src/ephemeral/redis-cluster-map.ts': {
+      lookEveryMs: 'between two looks at the slots while something changes',
+      firstLookEveryMs: 'the same until the first look succeeds',
+      lookAgainAfterMs: 'between two looks otherwise',
+      viewLimitMs: 'a look at the slots',
+      maxAskedNodes: 'servers asked for it',
+      maxNodes: 'servers connected to',
+      guestTtlMs: 'for which a server is kept that only a redirection named',
+    },
+    'src/ephemeral/redis-cluster.ts': {
+      maxRedirects: 'redirections of one command',
+      newcomerLimitMs: 'the wait for a connection to a server that a redirection names',
+    },
+    'src/redis-url.ts': {
+      maxHosts: 'hosts in REDIS_URL',
+    },
+    'src/ephemeral/redis.ts': {
+      retryAfterSeconds: '`Retry-After` of what is refused without Redis',
+    },
+    'src/ephemeral/session-cache.ts': {
+      sessionCacheLifeMs: 'an entry of the session cache',
+      blockMs: 'for which a revocation keeps a user’s sessions out of it',
+      lookUpDeadlineMs: 'a look into it, before the database is asked',
+      blockDeadlineMs: 'a revocation’s wait for Redis to confirm it',
+      pauseMs: 'after a failure, for which the cache is left alone',
+    },
+  },
+  'State in this process, without Redis': {
+    'src/ephemeral/memory.ts': {
+      entries: 'codes and tokens kept; one more is 503',
+      budgets: 'addresses whose budget of mails is kept; one more is 503',
+      sweepEveryMs: 'between two searches of a full store for what has expired',
+      retryAfterSeconds: '`Retry-After` of a full store',
+    },
+  },
+  Mail: {
+    'src/mail/smtp.ts': {
+      connectionMs: 'a connection with greeting and TLS',
+      silenceMs: 'a server that says nothing',
+      deliveryMs: 'a whole delivery',
+      verifyMs: 'a look whether the server lets us in',
+      idleMs: 'a connection without mail',
+      maxConnections: 'connections',
+      maxMessages: 'messages on one connection',
+      maxReplyBytes: 'replies of a server',
+    },
+    'src/mail/server-watch.ts': {
+      maxPlaces: 'deliveries under way',
+      lookEveryMs: 'between two looks while there is nothing to send',
+      pausesMs: 'between tries while the server is away; the last goes on',
+      refusalPausesMs: 'the same where it refuses us, as with a wrong password',
+    },
+    'src/mail/retries.ts': {
+      firstRetryMs: 'after the first failure of one mail; doubles',
+      maxRetryMs: 'between two tries of it at most',
+      refusalRetryMs: 'after its recipient was refused for good',
+      maxRefusedTries: 'such refusals, then it is given up',
+      maxPolicyRetryMs: 'between two tries where the server refuses us for a reason of policy, at most',
+    },
+    'src/mail/delivery.ts': {
+      pollEveryMs: 'between two looks into the outbox',
+      leaseMs: 'for which a mail is one instance’s',
+      closeLimitMs: 'deliveries under way, at a stop',
+    },
+    'src/mail/outbox.ts': {
+      noticeTtlMs: 'for which a notice is worth delivering; a code, as long as it works',
+    },
+    'src/mail/mailbox.ts': {
+      maxMails: 'mails in the development mailbox',
+    },
+  },
+  Chores: {
+    'src/maintenance/flow.ts': {
+      everyMs: 'between two turns',
+      leaseMs: 'for which the chores are one instance’s',
+      batchSize: 'rows removed at once',
+      maxBatches: 'batches of one chore in a turn',
+      deviceMemoryMs: 'for which an unused device is known',
+      noticeMs: 'a retired key is kept longer than its last token',
+    },
+    'src/audit/flow.ts': {
+      erasedAtOnce: 'events of a deleted user blanked with the deletion; the rest follows',
+    },
+  },
+  Stopping: {
+    'src/shutdown.ts': {
+      drainLimitMs: 'requests under way',
+      exitLimitMs: 'the whole stop',
+    },
+  },
+  'copy-database': {
+    'src/db/copy-connection.ts': {
+      connectTimeoutMs: 'the connection',
+      statementTimeoutMs: 'a statement',
+      lockTimeoutMs: 'the wait for a lock of the target',
+      idleInTransactionTimeoutMs: 'the transaction while it does nothing',
+      closeTimeoutMs: 'leaving',
+    },
+    'src/db/copy-source.ts': {
+      lockWaitMs: 'the wait for the lock of the source',
+    },
+    'src/db/copy.ts': {
+      rowsPerBatch: 'rows written at once',
+      charactersPerBatch: 'characters written at once',
+    },
+    'src/db/copy-target.ts': {
+      rowsPerFetch: 'rows read back at once',
+    },
+  },
+};
+
+// Numbers that bound nothing an operator could meet: sizes of keys, ports, codes of others, parts of a rule.
+const others: Record<string, readonly string[]> = {
+  'src/cli/copy-database.ts': ['progressIntervalMs'],
+  'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost'],
+  'src/crypto/foreign-hash.ts': ['minChecksumBytes'],
+  'src/crypto/hash-worker.ts': ['workerNiceness'],
+  'src/crypto/one-time-code.ts': ['codeLength'],
+  'src/crypto/password-policy.ts': ['minRemainingLetters', 'minRemainingDigits', 'minAddressPart'],
+  'src/crypto/secrets.ts': ['keyBytes', 'ivBytes', 'tagBytes'],
+  'src/db/copy-verify.ts': ['rowsPerReport'],
+  'src/db/database.ts': ['defaultMaxConnections'],
+  'src/db/failures.ts': ['sqliteForeignKeyError'],
+  'src/db/postgres-dialect.ts': ['int8TypeId'],
+  'src/db/postgres-url.ts': ['defaultPort'],
+  'src/devices/flow.ts': ['ipv4PrefixBits', 'ipv6PrefixBits'],
+  'src/ephemeral/redis-advice.ts': ['oldestMajorVersion'],
+  'src/ephemeral/redis-clock.ts': ['samplesKept'],
+  'src/ephemeral/redis-cluster.ts': ['pollEveryMs'],
+  'src/ephemeral/redis-slots.ts': ['slotCount'],
+  'src/http/listener.ts': ['sweepEveryMs'],
+  'src/mail/routes.ts': ['refreshSeconds'],
+  'src/redis-url.ts': ['serverPort', 'sentinelPort'],
+  'src/smtp-url.ts': ['implicitTlsPort', 'submissionPort'],
+  'src/start-error.ts': ['sqliteBusy'],
+  'src/verification/flow.ts': ['minuteMs'],
+};
+
+/** Lists every limit. Throws where the source has a number that is neither listed nor said to be no limit. */
+export function listLimits(): Limit[] {
+  requireComplete();
+  return Object.entries(meanings).flatMap(([room, files]) =>
+    Object.entries(files).flatMap(([file, constants]) =>
+      Object.entries(constants).map(([name, meaning]) => {
+        const value = readConstant(file, name)
+          .map((number) => formatLimit(name, number))
+          .join(', ');
+        return { room, meaning, value, place: `${file}: ${name}` };
+      }),
+    ),
+  );
+}
+
+function requireComplete(): void {
+  const listed = Object.values(meanings).flatMap((files) =>
+    Object.entries(files).flatMap(([file, constants]) => Object.keys(constants).map((name) => `${file}: ${name}`)),
+  );
+  const known = new Set([
+    ...listed,
+    ...Object.entries(others).flatMap(([file, names]) => names.map((name) => `${file}: ${name}`)),
+  ]);
+  const found = listConstants();
+  const unknown = found.filter((place) => !known.has(place));
+  if (unknown.length > 0) throw new Error(`scripts/limits.ts says nothing of ${unknown.join(', ')}`);
+}
+
+/** Every constant of the source that is one number, or a product of numbers. */
+function listConstants(): string[] {
+  const files = globSync('src/**/*.ts', { cwd: root, exclude: ['src/**/*.test.ts'] }).sort();
+  return files.flatMap((file) => {
+    const constants = readSource(file).matchAll(/^(?:export )?const (\w+) = [\d_]+(?: \* [\d_]+)*;/gm);
+    return [...constants].map(([, name = '']) => `${file}: ${name}`);
+  });
+}
+
+/** Reads a constant, a list of them, or a member of a table of limits, from the source. */
+function readConstant(file: string, name: string): number[] {
+  const product = '[\\d_]+(?: \\* [\\d_]+)*';
+  const pattern = new RegExp(
+    `(?:\\bconst ${name} =|[ {]${name}:) (?:(${product})(?:[,;]| })|\\[((?:${product}[, ]*)+)\\])`,
+  );
+  const [, single, list] = pattern.exec(readSource(file)) ?? [];
+  const products = single === undefined ? list?.split(', ') : [single];
+  if (products === undefined) throw new Error(`${file} has no number named ${name}`);
+  return products.map((text) =>
+    text.split(' * ').reduce((value, factor) => value * Number(factor.replaceAll('_', '')), 1),
+  );
+}
+
+/** Writes a value for people, with the unit that the name ends with. */
+function formatLimit(name: string, value: number): string {
+  if (/(?:Ms|Millis|[tT]imeout|_timeout)$/.test(name)) return formatDuration(value / 1000);
+  if (/Seconds$/.test(name)) return formatDuration(value);
+  if (/Bytes$/.test(name) && value % 1024 === 0) return formatBytes(value / 1024);
+  return value.toLocaleString('en');
+}
+
+function formatDuration(seconds: number): string {
+  const units: [number, string][] = [
+    [86_400, 'd'],
+    [3_600, 'h'],
+    [60, 'min'],
+  ];
+  const [size, unit] = units.find(([length]) => seconds >= length && seconds % length === 0) ?? [1, 's'];
+  return seconds < 1 ? `${seconds * 1000} ms` : `${(seconds / size).toLocaleString('en')} ${unit}`;
+}
+
+function formatBytes(kibibytes: number): string {
+  return kibibytes % 1024 === 0 ? `${kibibytes / 1024} MiB` : `${kibibytes} KiB`;
+}
+
+function readSource(file: string): string {
+  return readFileSync(join(root, file), 'utf8');
+}
