@@ -35,7 +35,7 @@ export async function startCluster(): Promise<RedisCluster> {
   const replicas: ClusterMember[] = [];
   const remove = async () => void (await Promise.all([...masters, ...replicas].map((member) => member.remove())));
   try {
-    masters.push(...(await Promise.all([1, 2, 3].map(startClusterMember))));
+    for (const _ of [1, 2, 3]) masters.push(await startClusterMember());
     await Promise.all(masters.map(giveSlots));
     await introduce(masters);
     await Promise.all(masters.map((master) => waitUntilFormed(master, masters.length)));
@@ -93,7 +93,7 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
     const master = await startMember(password, dataLines());
     servers.push(master);
     const replica = [...dataLines(), `replicaof 127.0.0.1 ${master.port}`];
-    servers.push(...(await Promise.all([startMember(password, replica), startMember(password, replica)])));
+    for (const _ of [1, 2]) servers.push(await startMember(password, replica));
     await waitFor(async () => /connected_slaves:2/.test(await ask<string>(master.url, ['INFO', 'replication'])));
     const watch = [
       `sentinel monitor ${masterName} 127.0.0.1 ${master.port} 2`,
@@ -101,8 +101,7 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
       `sentinel down-after-milliseconds ${masterName} ${downAfterMs}`,
       `sentinel failover-timeout ${masterName} 5000`,
     ];
-    const started = [1, 2, 3].map(() => startMember(sentinelPassword, watch, ['--sentinel']));
-    sentinels.push(...(await Promise.all(started)));
+    for (const _ of [1, 2, 3]) sentinels.push(await startMember(sentinelPassword, watch, ['--sentinel']));
     await Promise.all(sentinels.map(waitUntilWatching));
     const auth = `:${encodeURIComponent(password)}@`;
     const query = `?sentinel_password=${encodeURIComponent(sentinelPassword)}`;

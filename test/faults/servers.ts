@@ -135,12 +135,14 @@ async function runServer({ url, folder, launch, stopSignal, probe }: Recipe): Pr
     folder,
     async start() {
       child = launch();
+      endWithThisProcess(child, stopSignal);
       await waitUntilAnswering(child, probe);
     },
     async stop() {
       thaw();
       if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
       const exited = once(child, 'exit');
+      child.ref();
       sendSignal(child.pid, stopSignal);
       await exited;
     },
@@ -163,6 +165,14 @@ async function runServer({ url, folder, launch, stopSignal, probe }: Recipe): Pr
     throw error;
   }
   return server;
+}
+
+// A test that fails half-way may leave a server behind. It neither keeps the test file from ending nor outlives it.
+function endWithThisProcess(child: ChildProcess, signal: NodeJS.Signals): void {
+  child.unref();
+  const end = () => child.pid !== undefined && sendSignal(child.pid, signal);
+  process.once('exit', end);
+  child.once('exit', () => process.off('exit', end));
 }
 
 async function waitUntilAnswering(child: ChildProcess, probe: () => Promise<void>): Promise<void> {
