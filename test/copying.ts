@@ -210,7 +210,7 @@ export function startCommand(
 ): RunningCommand {
   const child = spawn(process.execPath, [main, ...args], {
     cwd,
-    env: { PATH: process.env.PATH, ...environment },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? '', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   children.add(child);

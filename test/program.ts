@@ -107,6 +107,7 @@ function spawnProgram(environment: Environment, wrapper: readonly string[] = [])
     cwd: environment.DATA_DIR,
     env: {
       PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? '',
       NODE_ENV: 'development',
       HOST: '127.0.0.1',
       PORT: '0',

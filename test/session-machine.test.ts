@@ -115,7 +115,7 @@ const environment = {
 };
 
 describeOnBackends('the state machine of sessions', environment, (system, backend) => {
-  const numRuns = Number(process.env.PROPERTY_RUNS ?? (backend === 'sqlite+memory' ? 150 : 40));
+  const numRuns = Number(process.env.PROPERTY_RUNS ?? (backend === 'sqlite+memory' ? 60 : 40));
 
   test('no history leaves a token usable that is dead by the rules, or kills one that is alive', async () => {
     const maintenance = createMaintenance(system().deps);
