@@ -12,6 +12,7 @@ import { waitForDatabase } from './db/start-wait.ts';
 import { createMemoryStore } from './ephemeral/memory.ts';
 import { createRedisStore } from './ephemeral/redis.ts';
 import { connectRedis, type RedisConnection } from './ephemeral/redis-connection.ts';
+import { sealEntries } from './ephemeral/sealed-entries.ts';
 import { createSessionCache, type SessionCache } from './ephemeral/session-cache.ts';
 import type { EphemeralStore } from './ephemeral/store.ts';
 import { checkSecretFingerprint, loadSigningKeys, rememberSecrets } from './keys/flow.ts';
@@ -74,7 +75,12 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
     });
     await rememberSecrets(db, keyring, clock.now());
     const redis = openRedis(environment.REDIS_URL, log);
-    const ephemeral = redis === undefined ? createMemoryStore() : createRedisStore(redis, redisPrefix);
+    const ephemeral =
+      redis === undefined
+        ? createMemoryStore()
+        : sealEntries(createRedisStore(redis, redisPrefix), keyring, (error) => {
+            log.warn({ err: error }, 'an entry in Redis was not made by this service, and is ignored');
+          });
     opened.defer(() => ephemeral.close());
     const passwords = createHasher(config, keyring);
     opened.defer(() => passwords.close());
