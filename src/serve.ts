@@ -2,6 +2,7 @@ import { renderAnnouncement } from './announcement.ts';
 import { buildApp } from './app.ts';
 import { type Config, loadConfig } from './config.ts';
 import { createDeps, type Deps } from './deps.ts';
+import { loadEnvFile } from './env-file.ts';
 import { type Listener, listen, listenAddresses } from './http/listener.ts';
 import { createLog } from './log.ts';
 import { createMaintenance } from './maintenance/flow.ts';
@@ -44,13 +45,5 @@ async function openListener(deps: Deps): Promise<Listener> {
   } catch (error) {
     await deps.close();
     throw error;
-  }
-}
-
-function loadEnvFile(): void {
-  try {
-    process.loadEnvFile();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { Kysely } from 'kysely';
+import { Kysely, sql } from 'kysely';
 import { isRetryable } from './failures.ts';
 import { type DialectName, isUpToDate, migrateToLatest } from './migrate.ts';
 import { createPostgresDialect, type PostgresOptions } from './postgres-dialect.ts';
@@ -13,7 +13,7 @@ export type { Db } from './schema.ts';
 export type Database = {
   db: Db;
   dialect: DialectName;
-  /** Answers when the database does; rejects when it does not. */
+  /** Answers when the database does and takes writes, as far as it says; rejects when it does not. */
   ping(): Promise<void>;
   close(): Promise<void>;
 };
@@ -55,12 +55,20 @@ export async function openDatabase(
   return {
     db,
     dialect,
-    // Reads a row: SQLite answers `select 1` without a look at its file.
-    ping: async () => {
-      await db.selectFrom('roles').select('name').limit(1).executeTakeFirst();
-    },
+    ping: () => ping(db, dialect),
     close,
   };
+}
+
+async function ping(db: Db, dialect: DialectName): Promise<void> {
+  // Reads a row: SQLite answers `select 1` without a look at its file.
+  await db.selectFrom('roles').select('name').limit(1).executeTakeFirst();
+  if (dialect === 'sqlite') return;
+  // A standby, or a server that its operator has locked for writing, answers reads and can serve no login.
+  const { rows } = await sql<{ setting: string }>`select current_setting('transaction_read_only') as setting`.execute(
+    db,
+  );
+  if (rows[0]?.setting === 'on') throw new Error('PostgreSQL takes no writes');
 }
 
 function openSqlite(url: string): Db {

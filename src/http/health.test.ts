@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { sql } from 'kysely';
 import { call } from '../../test/client.ts';
 import { startMailServer } from '../../test/mail-server.ts';
 import { findFreePort } from '../../test/ports.ts';
-import { describeOnBackends, type System, startSystem } from '../../test/system.ts';
+import { backends, describeOnBackends, type System, startSystem } from '../../test/system.ts';
 import { until } from '../../test/until.ts';
 
 const allUp = { database: 'up', ephemeral: 'up', mail: 'up' };
@@ -36,6 +37,18 @@ describeOnBackends('health without a database', {}, (system) => {
     assert.deepEqual([reply.status, reply.body], [503, { status: 'unavailable', components }]);
     assert.equal((await call(system(), { method: 'GET', path: '/health/live' })).status, 200);
     assert.equal((await call(system(), { method: 'GET', path: '/.well-known/jwks.json' })).status, 200);
+  });
+});
+
+describe('health and a PostgreSQL that takes no writes', { skip: !backends.includes('postgres+redis') }, () => {
+  test('readiness is red, because nobody could log in', async () => {
+    const system = await startSystem('postgres+redis', { DATABASE_POOL_MAX: '1' });
+    await sql`set session characteristics as transaction read only`.execute(system.deps.db);
+    const { status, body } = await call(system, { method: 'GET', path: '/health/ready' });
+    assert.deepEqual([status, body.status, body.components.database], [503, 'unavailable', 'down']);
+    await sql`set session characteristics as transaction read write`.execute(system.deps.db);
+    assert.equal((await call(system, { method: 'GET', path: '/health/ready' })).status, 200);
+    await system.close();
   });
 });
 
