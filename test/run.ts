@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { findBackends, postgresUrl, redisUrl, requireBackends } from './backends.ts';
@@ -11,23 +13,51 @@ if (!found.has('postgres')) console.log(`  PostgreSQL does not answer at ${postg
 if (!found.has('redis')) console.log(`  Redis does not answer at ${redisUrl}; set TEST_REDIS_URL`);
 requireBackends(found);
 
-const files = positionals.length > 0 ? positionals : ['src/**/*.test.ts', 'test/**/*.test.ts'];
-const child = spawn(process.execPath, ['--test', '--test-concurrency=3', '--test-timeout=120000', ...files], {
-  stdio: 'inherit',
-  env: {
-    ...process.env,
-    FOUND_BACKENDS: [...found].join(','),
-    // Every file is a process of its own, and many start the program: what is compiled once need not be again.
-    NODE_COMPILE_CACHE: join(import.meta.dirname, '../node_modules/.cache/compiled'),
-  },
-});
 // A test that spins never reaches its own time limit, so the whole run has one.
 const runLimitMs = Number(process.env.TEST_RUN_LIMIT_MS ?? 20 * 60_000);
-const watchdog = setTimeout(() => {
-  console.error(`the tests did not end within ${runLimitMs / 1000} seconds`);
-  child.kill('SIGKILL');
-}, runLimitMs);
-child.on('exit', (code) => {
-  clearTimeout(watchdog);
-  process.exitCode = code ?? 1;
-});
+const outOfTime = AbortSignal.timeout(runLimitMs);
+
+// These start processes and say how long something may take, so they have the machine to two files at a time. What
+// remains waits for back ends more than it computes.
+const timed = [
+  'test/faults/**/*.test.ts',
+  'test/{two-instances-*,stopping,process,copy-database,mail-delivery}.test.ts',
+];
+const phases =
+  positionals.length > 0
+    ? [{ files: positionals, concurrency: 2 }]
+    : [
+        { files: listUntimed(), concurrency: 4 },
+        { files: timed, concurrency: 2 },
+      ];
+for (const { files, concurrency } of phases) {
+  const code = await runFiles(files, concurrency);
+  if (code !== 0) process.exitCode = code;
+}
+
+function listUntimed(): string[] {
+  const set = new Set(globSync(timed));
+  return globSync(['src/**/*.test.ts', 'test/**/*.test.ts']).filter((file) => !set.has(file));
+}
+
+async function runFiles(files: readonly string[], concurrency: number): Promise<number> {
+  if (outOfTime.aborted) return 1;
+  const args = ['--test', `--test-concurrency=${concurrency}`, '--test-timeout=120000', ...files];
+  const child = spawn(process.execPath, args, {
+    stdio: 'inherit',
+    env: {
+      ...process.env,
+      FOUND_BACKENDS: [...found].join(','),
+      // Every file is a process of its own, and many start the program: what is compiled once need not be again.
+      NODE_COMPILE_CACHE: join(import.meta.dirname, '../node_modules/.cache/compiled'),
+    },
+  });
+  const end = () => {
+    console.error(`the tests did not end within ${runLimitMs / 1000} seconds`);
+    child.kill('SIGKILL');
+  };
+  outOfTime.addEventListener('abort', end);
+  const [code] = await once(child, 'exit');
+  outOfTime.removeEventListener('abort', end);
+  return code ?? 1;
+}
