@@ -168,6 +168,13 @@ export const environmentSchema = Type.Object({
       'For how long the refresh token just replaced gets the same successor again, so that parallel tabs and lost replies log nobody out. 0 is strict.',
   }),
   CODE_TTL_SECONDS: seconds({ default: 300, minimum: 60, maximum: 900, description: 'Life of an e-mailed code.' }),
+  AUDIT_RETENTION_DAYS: Type.Integer({
+    default: 365,
+    minimum: 0,
+    maximum: 36_500,
+    description:
+      'After this many days audit events are removed, in whole seals from the old end of the chain. 0 keeps them for ever.',
+  }),
   CORS_ORIGINS: Type.String({
     default: '',
     pattern: '^(?:https?://[^\\s,/*?#@]+(?:,https?://[^\\s,/*?#@]+)*)?$',

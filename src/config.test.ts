@@ -39,6 +39,7 @@ describe('the defaults', () => {
         SESSIONS_PER_USER_MAX: 20,
         REFRESH_REUSE_GRACE_SECONDS: 30,
         CODE_TTL_SECONDS: 300,
+        AUDIT_RETENTION_DAYS: 365,
         CORS_ORIGINS: '',
         TRUST_PROXY: '',
         RATE_LIMITS: 'on',

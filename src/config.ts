@@ -70,6 +70,24 @@ export function loadConfig(raw: RawEnvironment): Config {
 /** Where the data is, for a command that needs nothing else: no secret is asked for, and none is made. */
 export type DatabaseSettings = { dataDir: string; databaseUrl: string | undefined };
 
+/** What verifying the audit trail needs: the database, and the secrets where they are given. */
+export type AuditSettings = { databaseUrl: string; secretKeys: readonly string[] };
+
+/** Reads where the database is and which secrets there are, in development the one in DATA_DIR. Throws ConfigError. */
+export function loadAuditSettings(raw: RawEnvironment): AuditSettings {
+  const { dataDir, databaseUrl = `sqlite:${join(dataDir, 'latchkey.db')}` } = loadDatabaseSettings(raw);
+  const problems: string[] = [];
+  const { SECRET_KEY: given } = readVariables(
+    { SECRET_KEY: raw.SECRET_KEY, SECRET_KEY_FILE: raw.SECRET_KEY_FILE },
+    problems,
+  );
+  if (problems.length > 0) throw new ConfigError(problems);
+  if (given !== undefined) return { databaseUrl, secretKeys: splitList(given) };
+  const path = developmentSecretPath(dataDir);
+  const isMade = raw.NODE_ENV !== 'production' && existsSync(path);
+  return { databaseUrl, secretKeys: isMade ? [withFile(path, () => readFileSync(path, 'utf8').trim())] : [] };
+}
+
 /** Reads DATA_DIR, and DATABASE_URL where it is set. Throws ConfigError. */
 export function loadDatabaseSettings(raw: RawEnvironment): DatabaseSettings {
   const { DATA_DIR, DATABASE_URL, DATABASE_URL_FILE } = raw;
@@ -233,9 +251,13 @@ function findSecretFault(secret: string): string | undefined {
   return undefined;
 }
 
+function developmentSecretPath(dataDir: string): string {
+  return join(dataDir, 'secret.key');
+}
+
 /** In development a missing key is made once and kept, so that sessions survive a restart. */
 function readOrMakeDevelopmentSecret(dataDir: string): string {
-  const path = join(dataDir, 'secret.key');
+  const path = developmentSecretPath(dataDir);
   const secret = withFile(path, () => {
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     if (!existsSync(path)) makeSecretFile(path);

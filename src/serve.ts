@@ -6,6 +6,7 @@ import { loadEnvFile } from './env-file.ts';
 import { type Listener, listen, listenAddresses } from './http/listener.ts';
 import { createLog } from './log.ts';
 import { createMaintenance } from './maintenance/flow.ts';
+import { createSealer } from './maintenance/sealing.ts';
 import { stopOnSignals } from './shutdown.ts';
 import { explainStartError } from './start-error.ts';
 
@@ -26,11 +27,16 @@ async function serve(config: Config): Promise<void> {
   try {
     const deps = await createDeps(config, { log });
     const listener = await openListener(deps);
-    const maintenance = createMaintenance(deps);
+    const chores = [createMaintenance(deps), createSealer(deps)];
     // Not before: a start that fails must not have begun to send mail.
     deps.outbox.start();
-    maintenance.start();
-    stopOnSignals(deps, { stopServing: listener.close, stopWorking: maintenance.close });
+    for (const chore of chores) chore.start();
+    stopOnSignals(deps, {
+      stopServing: listener.close,
+      stopWorking: async () => {
+        await Promise.all(chores.map((chore) => chore.close()));
+      },
+    });
     if (config.isDevelopment) console.log(renderAnnouncement(config));
   } catch (error) {
     log.debug({ err: error }, 'the start failed');

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { AuditEventType } from '../src/audit/events.ts';
 import { type ErrorCode, errorCatalogue } from '../src/errors.ts';
 import { checkContract } from './contract.ts';
 import { countRows, digestRows, type System } from './system.ts';
@@ -83,6 +84,29 @@ export async function assertRefused(
   assertProblem(reply, code, expected);
   assert.deepEqual(await takeStock(system), before, 'a refused request must change nothing');
   assert.equal(await digestRows(system), digest, 'a refused request must leave every row as it was');
+  return reply;
+}
+
+/**
+ * Makes a request that must be refused with this code and recorded, and shows that nothing came of it but one event of
+ * this type.
+ */
+export async function assertRefusedAndRecorded(
+  system: System,
+  request: Call,
+  code: ErrorCode,
+  type: AuditEventType,
+): Promise<Reply> {
+  const ofType = () => system.deps.db.selectFrom('audit_events').selectAll().where('type', '=', type).execute();
+  const before = await takeStock(system);
+  const known = new Set((await ofType()).map(({ id }) => id));
+  const digest = await digestRows(system);
+  const reply = await call(system, request);
+  assertProblem(reply, code);
+  const [event, ...more] = (await ofType()).filter(({ id }) => !known.has(id));
+  assert.deepEqual([event?.request_id, more], [reply.body.request_id, []], `${type} must be recorded once`);
+  assert.deepEqual(await takeStock(system), { ...before, audit_events: (before.audit_events ?? 0) + 1 });
+  assert.equal(await digestRows(system), digest, 'but for the event, a refused request must leave every row as it was');
   return reply;
 }
 

@@ -100,8 +100,10 @@ async function addUser(deps: Deps, tx: Db, index: number, passwordHash: string) 
   });
   await insertUserRole(tx, id, 'user');
   await rememberDevice(deps, tx, id, context());
-  await recordEvent(tx, { type: 'user.registered', userId: id }, context(), nowMs);
-  return openSession(deps, tx, id, context());
+  const opened = await openSession(deps, tx, id, context());
+  const details = { session_id: opened.session.id };
+  await recordEvent(tx, { type: 'user.registered', userId: id, details }, context(), nowMs);
+  return opened;
 }
 
 /** A row in each of the other tables, and what is not as a fresh start makes it. */

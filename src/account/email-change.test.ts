@@ -14,7 +14,14 @@ import {
   registerUser,
   sendCode,
 } from '../../test/accounts.ts';
-import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import {
+  assertProblem,
+  assertRefused,
+  assertRefusedAndRecorded,
+  type Call,
+  call,
+  takeStock,
+} from '../../test/client.ts';
 import { ask, complete, emailOf, obtainChangeCode, prove, verify } from '../../test/email-change.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
@@ -151,7 +158,7 @@ describeOnBackends('e-mail change', {}, (system) => {
     system().clock.advanceSeconds(61);
     await call(system(), ask(user, owner.email));
     for (const code of ['000000', 'ZZZZZZ', '7K3QZ9']) {
-      await assertRefused(system(), verify(owner.email, code), 'invalid_code');
+      await assertRefusedAndRecorded(system(), verify(owner.email, code), 'invalid_code', 'code.refused');
     }
     assert.equal(await emailOf(system(), user), user.email);
     assert.equal(await emailOf(system(), owner), owner.email);
@@ -199,7 +206,12 @@ describeOnBackends('e-mail change', {}, (system) => {
     assert.equal((await call(system(), complete(user, token))).status, 200);
     await assertRefused(system(), codeLogin(loginProof), 'invalid_verification_token');
     const body = { email: user.email, purpose: 'password_reset', code: resetCode };
-    await assertRefused(system(), { method: 'POST', path: '/auth/verify-code', body }, 'invalid_code');
+    await assertRefusedAndRecorded(
+      system(),
+      { method: 'POST', path: '/auth/verify-code', body },
+      'invalid_code',
+      'code.refused',
+    );
   });
 
   test('a second request replaces the first', async () => {
@@ -229,7 +241,7 @@ describeOnBackends('e-mail change', {}, (system) => {
     const email = newEmail();
     const code = await obtainChangeCode(system(), late, email);
     system().clock.advanceSeconds(5 * minute);
-    await assertRefused(system(), verify(email, code), 'invalid_code');
+    await assertRefusedAndRecorded(system(), verify(email, code), 'invalid_code', 'code.refused');
   });
 
   test('a permission that has expired does not work, whatever the proof', async () => {

@@ -39,9 +39,12 @@ export async function requestEmailChange(
   const { userId } = principal;
   const nowMs = deps.clock.now();
   const pending = { user_id: userId, email, created_at: nowMs, expires_at: nowMs + pendingTtlMs };
-  const record = (tx: Db) => putPendingEmailChange(tx, pending);
+  const record = async (tx: Db) => {
+    await putPendingEmailChange(tx, pending);
+    await recordEvent(tx, { type: 'email_change.requested', userId, details: {} }, context, nowMs);
+  };
   try {
-    return await sendEmailChangeCode(deps, { email, userId, locale: account.locale, record }, context);
+    return await sendEmailChangeCode(deps, { email, userId, locale: account.locale, record });
   } catch (error) {
     // The account was deleted in this instant, by its owner in another session.
     if (isForeignKeyViolation(error)) throw new AppError('invalid_token', { cause: error });
@@ -50,8 +53,14 @@ export async function requestEmailChange(
 }
 
 /** Cancels a change of address that is under way. Pass the transaction of the act that ends it. */
-export async function cancelEmailChange(tx: Db, userId: string): Promise<void> {
-  await deletePendingEmailChange(tx, userId);
+export async function cancelEmailChange(
+  tx: Db,
+  { userId, by }: { userId: string; by: 'password_change' | 'password_reset' },
+  context: RequestContext,
+  nowMs: number,
+): Promise<void> {
+  if (!(await deletePendingEmailChange(tx, userId, nowMs))) return;
+  await recordEvent(tx, { type: 'email_change.cancelled', userId, details: { by } }, context, nowMs);
 }
 
 /** Completes a change of address with the proof of the new one. The old address is told. */
@@ -85,7 +94,7 @@ async function applyChange(deps: Deps, userId: string, newEmail: string, context
       if (!(await takePendingEmailChange(tx, userId, newEmail, nowMs))) {
         throw new AppError('invalid_verification_token');
       }
-      await recordEvent(tx, { type: 'email.changed', userId }, context, nowMs);
+      await recordEvent(tx, { type: 'email.changed', userId, details: {} }, context, nowMs);
       await deps.outbox.enqueue(tx, notice(old, { kind: 'email_changed' }, nowMs));
       return { account: await getAccount(tx, userId), oldEmail: old.email };
     });

@@ -75,7 +75,7 @@ export async function deleteAccount(deps: Deps, principal: Principal, context: R
     // The rows went with the user, whose row is locked first as in a login; the other instances must still be told.
     await endSessionsOfUser(deps, tx, principal.userId);
     const nowMs = deps.clock.now();
-    await recordEvent(tx, { type: 'user.deleted', userId: principal.userId }, context, nowMs);
+    await recordEvent(tx, { type: 'user.deleted', userId: principal.userId, details: {} }, context, nowMs);
     await forgetPersonInEvents(tx, principal.userId, nowMs);
     return address;
   });

@@ -16,6 +16,16 @@ export async function listRoleNames(db: Db, userId: string): Promise<string[]> {
   return rows.map((row) => row.role_name);
 }
 
+/** Holds a user's row still for the rest of the transaction. Returns false when there is none. */
+export async function lockUser(db: Db, userId: string): Promise<boolean> {
+  const result = await db
+    .updateTable('users')
+    .set((eb) => ({ email: eb.ref('email') }))
+    .where('id', '=', userId)
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
+}
+
 type ProfileChange = Partial<Pick<UserRow, 'name' | 'locale' | 'metadata'>> & { updated_at: number };
 
 /** Changes a user's profile. Returns false when the user is gone. */
@@ -74,7 +84,12 @@ export async function updateEmail(db: Db, userId: string, email: string, nowMs: 
   return (await query.executeTakeFirst()).numUpdatedRows === 1n;
 }
 
-/** Cancels a change of address that is under way. */
-export async function deletePendingEmailChange(db: Db, userId: string): Promise<void> {
-  await db.deleteFrom('pending_email_changes').where('user_id', '=', userId).execute();
+/** Cancels a change of address. Returns whether one was under way; one that had expired is removed too. */
+export async function deletePendingEmailChange(db: Db, userId: string, nowMs: number): Promise<boolean> {
+  const row = await db
+    .deleteFrom('pending_email_changes')
+    .where('user_id', '=', userId)
+    .returning('expires_at')
+    .executeTakeFirst();
+  return row !== undefined && row.expires_at > nowMs;
 }

@@ -1,22 +1,139 @@
-/**
- * The whole audit vocabulary. A name is never changed or reused: operators search for it years later.
- */
-const auditEventTypes = [
-  'user.registered',
-  'user.updated',
-  'user.deleted',
-  'login.succeeded',
-  'login.failed',
-  'session.ended',
-  'session.others_ended',
-  'session.reuse_detected',
-  'session.reauthenticated',
-  'password.changed',
-  'password.reset',
-  'email.changed',
-  'data.exported',
-  'code.sent',
-  'keys.rotated',
-] as const;
+/** What one type of event says: when it is written, and what its details hold, by field. */
+type EventMeaning = { readonly meaning: string; readonly details: Readonly<Record<string, string>> };
 
-export type AuditEventType = (typeof auditEventTypes)[number];
+/**
+ * The whole audit vocabulary. A name is never changed or reused: operators search for it years later. Details are facts
+ * without secrets and addresses. docs/audit.md is made from it.
+ */
+export const auditVocabulary = {
+  'user.registered': {
+    meaning: 'An account was made with a proved address, and its owner logged in.',
+    details: { session_id: 'the session that was opened' },
+  },
+  'user.updated': {
+    meaning: 'A user changed their profile.',
+    details: { fields: 'the names of what was changed, separated by commas' },
+  },
+  'user.deleted': {
+    meaning:
+      'A user deleted the account. The events about them lose address, user agent and details, this one included.',
+    details: {},
+  },
+  'user.erased': {
+    meaning:
+      'What a deletion left to be blanked was blanked; or the event of a deletion fell to the retention while blanked events of the user stay, and this one goes on vouching for them.',
+    details: { by: '`deletion` or `retention`' },
+  },
+  'registration.refused': {
+    meaning: 'Somebody asked to register an address that has an account. Its owner was told by mail.',
+    details: {},
+  },
+  'login.succeeded': {
+    meaning: 'A user logged in.',
+    details: { method: '`password` or `code`', session_id: 'the session that was opened' },
+  },
+  'login.failed': {
+    meaning:
+      'A login was refused: a wrong password, an unknown address (then without a user), a disabled account, or a right code of an account that is disabled or gone.',
+    details: { method: '`password` or `code`' },
+  },
+  'reauthentication.refused': {
+    meaning: 'Whoever holds a session gave a wrong password where a recent authentication was asked for.',
+    details: {},
+  },
+  'session.reauthenticated': {
+    meaning: 'A user proved again who they are, so that the session may do what needs a recent authentication.',
+    details: { method: '`password` or `code`' },
+  },
+  'session.ended': {
+    meaning: 'A session was ended.',
+    details: {
+      session_id: 'the session',
+      by: '`logout` (with one of its tokens) or `owner` (from the list of sessions)',
+    },
+  },
+  'session.others_ended': {
+    meaning: 'A user ended all of their sessions but one.',
+    details: { ended: 'how many sessions ended' },
+  },
+  'session.oldest_ended': {
+    meaning: 'A login ended the oldest sessions of the user, which were over `SESSIONS_PER_USER_MAX`.',
+    details: { ended: 'how many sessions ended' },
+  },
+  'session.reuse_detected': {
+    meaning: 'A refresh token that was used long ago came again. The session ended and its owner was told.',
+    details: { session_id: 'the session' },
+  },
+  'device.noticed': {
+    meaning: 'A login came from a device or network that was not known. The owner was told by mail.',
+    details: { device: 'what the user agent says of itself, or empty' },
+  },
+  'password.changed': {
+    meaning: 'A user changed the password with the current one. All other sessions ended.',
+    details: { sessions_ended: 'how many sessions ended' },
+  },
+  'password_change.refused': {
+    meaning: 'Whoever holds a session gave a wrong current password for a change of it.',
+    details: {},
+  },
+  'password.reset': {
+    meaning: 'A password was set with the proof of the address. All sessions ended.',
+    details: { sessions_ended: 'how many sessions ended' },
+  },
+  'email_change.requested': {
+    meaning:
+      'A user asked for a change of address. A code went to the new one or, where it has an account, a notice to its owner.',
+    details: {},
+  },
+  'email_change.cancelled': {
+    meaning: 'A change of address under way was cancelled by a new password.',
+    details: { by: '`password_change` or `password_reset`' },
+  },
+  'email.changed': {
+    meaning: 'A user changed the address with the proof of the new one. The old one was told.',
+    details: {},
+  },
+  'data.exported': { meaning: 'A user took a copy of everything that is held about them.', details: {} },
+  'code.sent': {
+    meaning: 'A code was asked for; without a user where the address has no account.',
+    details: {
+      purpose: '`registration`, `login` or `password_reset`',
+      is_mailed: 'whether there was somebody to mail it to',
+    },
+  },
+  'code.refused': {
+    meaning:
+      'A wrong, expired or used up code was given, or one for an address that was sent none; without a user where the address has no account.',
+    details: { purpose: '`registration`, `login`, `password_reset` or `email_change`' },
+  },
+  'keys.rotated': {
+    meaning: 'The next signing key of access tokens took the place of the active one.',
+    details: { activated: 'id of the key that signs now', retired: 'id of the one before', next: 'id of the new one' },
+  },
+  'secret.added': {
+    meaning:
+      'The service was started with a value of `SECRET_KEY` that this database had not seen, as in its rotation.',
+    details: { fingerprint: 'names the value without revealing it' },
+  },
+  'audit.expired': {
+    meaning: 'The oldest sealed events were removed because `AUDIT_RETENTION_DAYS` had passed.',
+    details: {
+      events: 'how many events went',
+      seals: 'how many seals went with them',
+      through_seal: 'number of the last seal that went',
+    },
+  },
+} as const satisfies Record<string, EventMeaning>;
+
+export type AuditEventType = keyof typeof auditVocabulary;
+
+/** The details that an event of a type must have. */
+export type DetailsOf<T extends AuditEventType> = Readonly<
+  Record<keyof (typeof auditVocabulary)[T]['details'] & string, string | number | boolean>
+>;
+
+/**
+ * The types that say that a user is gone and forgotten: nothing else makes it right that events about the user are
+ * blank.
+ */
+export const erasureTypes = ['user.deleted', 'user.erased'] as const satisfies readonly AuditEventType[];

@@ -1,7 +1,8 @@
 import { newId } from '../crypto/ids.ts';
+import { inTransaction } from '../db/database.ts';
 import type { Db } from '../db/schema.ts';
 import type { RequestContext } from '../request-context.ts';
-import type { AuditEventType } from './events.ts';
+import type { AuditEventType, DetailsOf } from './events.ts';
 import {
   anonymizeEvents,
   deletePendingErasure,
@@ -11,23 +12,22 @@ import {
   listNewestEvents,
 } from './store.ts';
 
-type AuditEvent = {
-  type: AuditEventType;
+type AuditEvent<T extends AuditEventType> = {
+  type: T;
   /** Whom the event is about, where that is known. */
   userId: string | null;
-  /** Who acted; the user themselves unless said otherwise. */
-  actorId?: string;
-  /** Facts without secrets or addresses, such as the method of a login. */
-  details?: Record<string, string | number | boolean>;
+  /** Who acted: the user themselves unless said otherwise, and null where nobody has proved who they are. */
+  actorId?: string | null;
+  details: DetailsOf<T>;
 };
 
 /**
  * Records an event with the act that it reports: pass the transaction that does the act. What the service does by
  * itself has no request to tell of.
  */
-export async function recordEvent(
+export async function recordEvent<T extends AuditEventType>(
   db: Db,
-  event: AuditEvent,
+  event: AuditEvent<T>,
   context: RequestContext | undefined,
   nowMs: number,
 ): Promise<void> {
@@ -35,12 +35,12 @@ export async function recordEvent(
     id: newId(),
     type: event.type,
     occurred_at: nowMs,
-    actor_id: event.actorId ?? event.userId,
+    actor_id: event.actorId === undefined ? event.userId : event.actorId,
     user_id: event.userId,
     client_address: context?.clientAddress ?? null,
     user_agent: context?.userAgent ?? null,
     request_id: context?.requestId ?? null,
-    details: JSON.stringify(event.details ?? {}),
+    details: JSON.stringify(event.details),
   });
 }
 
@@ -60,9 +60,14 @@ export async function forgetPersonInEvents(tx: Db, userId: string, nowMs: number
 export async function erasePending(db: Db, nowMs: number, batch: number): Promise<number> {
   const userId = await findPendingErasure(db, nowMs);
   if (userId === undefined) return 0;
-  const erased = await anonymizeEvents(db, userId, batch);
-  if (erased < batch) await deletePendingErasure(db, userId);
-  return erased;
+  return inTransaction(db, async (tx) => {
+    const erased = await anonymizeEvents(tx, userId, batch);
+    if (erased < batch && (await deletePendingErasure(tx, userId))) {
+      const event = { type: 'user.erased', userId, actorId: null, details: { by: 'deletion' } } as const;
+      await recordEvent(tx, event, undefined, nowMs);
+    }
+    return erased;
+  });
 }
 
 /** Lists the newest events about a user, for the user's own export. */

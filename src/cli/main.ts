@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { loadEnvFile } from '../env-file.ts';
 import { explainStartError } from '../start-error.ts';
+import { addAudit } from './audit.ts';
 import { CommandFailedError } from './command-failed.ts';
 import { addCopyDatabase } from './copy-database.ts';
 
@@ -20,6 +21,7 @@ const program = new Command('latchkey')
   .showHelpAfterError('(--help says more)')
   .exitOverride();
 addCopyDatabase(program);
+addAudit(program);
 
 process.exit(await run());
 
@@ -31,7 +33,8 @@ async function run(): Promise<number> {
   } catch (error) {
     // Commander has printed what it has to say. Asking for help is no mistake.
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.notUnderstood;
-    console.error(error instanceof CommandFailedError ? error.message : explainStartError(error, undefined));
-    return exitCodes.failed;
+    const isForeseen = error instanceof CommandFailedError;
+    console.error(isForeseen ? error.message : explainStartError(error, undefined));
+    return isForeseen ? error.exitCode : exitCodes.failed;
   }
 }

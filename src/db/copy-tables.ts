@@ -26,6 +26,8 @@ const tables: { [T in keyof Schema]: readonly (keyof Schema[T] & string)[] | typ
   secret_fingerprints: ['fingerprint'],
   outbox: ['id'],
   audit_events: ['id'],
+  audit_seals: ['seq'],
+  audit_anchors: ['seq'],
   pending_email_changes: ['user_id'],
   known_devices: ['user_id', 'fingerprint'],
   pending_erasures: ['user_id'],

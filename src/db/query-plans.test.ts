@@ -54,6 +54,10 @@ async function callEveryStore(db: Db): Promise<string[]> {
   const change = { userId, oldHash: 'a', newHash: 'b', nowMs };
   const signingKey = { kid: newId(), state: 'retired', publicJwk: {} as never, sealedPrivateJwk: 'sealed' } as const;
   const event = { id: newId(), type: 'login', occurred_at: nowMs, user_id: userId, details: '{}' };
+  const chained = { seq: 1, total_count: 1, digest: 'digest', key_fingerprint: 'key', mac: 'mac' };
+  const anchor = { ...chained, removed_at: nowMs };
+  const made = { sealed_at: nowMs, newest_event_at: nowMs, event_count: 1, previous_digest: '' };
+  const seal = { ...chained, ...made, manifest: '[]' };
   const pending = { user_id: userId, email: 'new@example.com', created_at: nowMs, expires_at: 2 };
   const calls: Record<string, () => Promise<unknown>[]> = {
     'registration.insertUser': () => [registration.insertUser(db, user)],
@@ -83,6 +87,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'devices.listDevices': () => [devices.listDevices(db, userId, 50)],
     'devices.deleteDevicesOverCap': () => [devices.deleteDevicesOverCap(db, userId, 20)],
     'verification.findRecipient': () => [verification.findRecipient(db, email)],
+    'verification.lockRecipient': () => [verification.lockRecipient(db, email)],
     'login.findCandidate': () => [login.findCandidate(db, email)],
     'login.findCandidateById': () => [login.findCandidateById(db, userId)],
     'login.lockIfUnchanged': () => [login.lockIfUnchanged(db, user), login.lockIfUnchanged(db, user, nowMs)],
@@ -98,7 +103,8 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'password.setPasswordHash': () => [
       password.setPasswordHash(db, { ...change, email: newId(), proofSentAtMs: nowMs }),
     ],
-    'account.deletePendingEmailChange': () => [account.deletePendingEmailChange(db, userId)],
+    'account.deletePendingEmailChange': () => [account.deletePendingEmailChange(db, userId, nowMs)],
+    'account.lockUser': () => [account.lockUser(db, userId)],
     'mail.insertOutboxRow': () => [mail.insertOutboxRow(db, waiting)],
     'mail.claimDueRows': () => [mail.claimDueRows(db, { nowMs, leaseUntilMs: 2, batch: 20 })],
     'mail.postponeOutboxRow': () => [mail.postponeOutboxRow(db, waiting.id, 2)],
@@ -108,6 +114,22 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'audit.anonymizeEvents': () => [audit.anonymizeEvents(db, userId, 50)],
     'audit.insertPendingErasure': () => [audit.insertPendingErasure(db, userId, nowMs)],
     'audit.findPendingErasure': () => [audit.findPendingErasure(db, nowMs)],
+    'audit.hasUnsealedEvents': () => [audit.hasUnsealedEvents(db)],
+    'audit.lockUnsealedEvents': () => [audit.lockUnsealedEvents(db, 'sqlite', 200)],
+    'audit.countUnsealedEvents': () => [audit.countUnsealedEvents(db)],
+    'audit.sealEvents': () => [audit.sealEvents(db, seal.seq, [{ id: event.id, salt: 'salt', commitment: 'digest' }])],
+    'audit.insertSeal': () => [audit.insertSeal(db, seal)],
+    'audit.findNewestSeal': () => [audit.findNewestSeal(db)],
+    'audit.findAnchor': () => [audit.findAnchor(db)],
+    'audit.putAnchor': () => [audit.putAnchor(db, anchor)],
+    'audit.updateAnchorMac': () => [audit.updateAnchorMac(db, anchor)],
+    'audit.listSealsAfter': () => [audit.listSealsAfter(db, 0, 20)],
+    'audit.listSealedEventsAfter': () => [audit.listSealedEventsAfter(db, { sealSeq: 0, id: '' }, 500)],
+    'audit.isToldErased': () => [audit.isToldErased(db, userId)],
+    'audit.findSealOfEvent': () => [audit.findSealOfEvent(db, event.id)],
+    'audit.listErasedUsersThrough': () => [audit.listErasedUsersThrough(db, seal.seq)],
+    'audit.listOldestSeals': () => [audit.listOldestSeals(db, 200)],
+    'audit.deleteSealsThrough': () => [audit.deleteSealsThrough(db, seal.seq)],
     'audit.deletePendingErasure': () => [audit.deletePendingErasure(db, userId)],
     'keys.updateSealedKey': () => [keys.updateSealedKey(db, newId(), { from: 'a', to: 'b' })],
     'keys.insertSigningKey': () => [keys.insertSigningKey(db, signingKey, nowMs)],
@@ -149,7 +171,7 @@ async function listStoreFunctions(): Promise<string[]> {
 }
 
 // Their rows do not grow with the users.
-const smallTables = ['roles', 'signing_keys', 'secret_fingerprints', 'leases'];
+const smallTables = ['roles', 'signing_keys', 'secret_fingerprints', 'leases', 'audit_anchors'];
 
 /** The steps of a query's plan that read every row of a table that grows. */
 function findScans(reader: DatabaseSync, text: string): string[] {

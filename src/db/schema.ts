@@ -13,6 +13,8 @@ export type Schema = {
   secret_fingerprints: SecretFingerprintsTable;
   outbox: OutboxTable;
   audit_events: AuditEventsTable;
+  audit_seals: AuditSealsTable;
+  audit_anchors: AuditAnchorsTable;
   pending_email_changes: PendingEmailChangesTable;
   known_devices: KnownDevicesTable;
   leases: LeasesTable;
@@ -87,6 +89,31 @@ type AuditEventsTable = {
   user_agent: string | null;
   request_id: string | null;
   details: string;
+  seal_seq: number | null;
+  seal_salt: string | null;
+  seal_commitment: string | null;
+};
+
+type AuditSealsTable = {
+  seq: number;
+  sealed_at: number;
+  newest_event_at: number;
+  event_count: number;
+  total_count: number;
+  manifest: string;
+  previous_digest: string;
+  digest: string;
+  key_fingerprint: string;
+  mac: string;
+};
+
+type AuditAnchorsTable = {
+  seq: number;
+  digest: string;
+  total_count: number;
+  removed_at: number;
+  key_fingerprint: string;
+  mac: string;
 };
 
 type PendingEmailChangesTable = { user_id: string; email: string; created_at: number; expires_at: number };
@@ -105,4 +132,6 @@ export type OutboxRow = Selectable<OutboxTable>;
 export type NewOutboxRow = Insertable<OutboxTable>;
 export type NewAuditEventRow = Insertable<AuditEventsTable>;
 export type AuditEventRow = Selectable<AuditEventsTable>;
+export type AuditSealRow = Selectable<AuditSealsTable>;
+export type AuditAnchorRow = Selectable<AuditAnchorsTable>;
 export type PendingEmailChangeRow = Selectable<PendingEmailChangesTable>;

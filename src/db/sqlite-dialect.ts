@@ -16,10 +16,13 @@ import { createSqliteTurns, retryWhileBusy, type SqliteTurns } from './sqlite-tu
 // The service has a few dozen queries; the bound only matters if one were built with a varying text.
 const maxPreparedStatements = 500;
 
-/** A Kysely dialect over Node's built-in SQLite: one handle, prepared statements kept, and no wait that blocks. */
-export function createSqliteDialect(path: string): Dialect {
+/**
+ * A Kysely dialect over Node's built-in SQLite: one handle, prepared statements kept, and no wait that blocks. One that
+ * is read-only makes no file and takes no lock that a writer would notice.
+ */
+export function createSqliteDialect(path: string, { isReadOnly = false } = {}): Dialect {
   return {
-    createDriver: () => createSqliteDriver(path),
+    createDriver: () => createSqliteDriver(() => (isReadOnly ? openForReading(path) : openSqliteFile(path))),
     createQueryCompiler: () => new SqliteQueryCompiler(),
     createAdapter: () => new SharedHandleAdapter(),
     createIntrospector: (db) => new SqliteIntrospector(db),
@@ -41,7 +44,7 @@ class SharedHandleAdapter extends SqliteAdapter {
 /** What is open: the handle, who may use it now, and the statements that it has prepared. */
 type OpenFile = { database: DatabaseSync; turns: SqliteTurns; prepare(sql: string): StatementSync };
 
-function createSqliteDriver(path: string): Driver {
+function createSqliteDriver(open: () => Promise<DatabaseSync>): Driver {
   let file: OpenFile | undefined;
 
   function opened(): OpenFile {
@@ -51,16 +54,16 @@ function createSqliteDriver(path: string): Driver {
 
   return {
     async init() {
-      const database = await openSqliteFile(path);
+      const database = await open();
       file = { database, turns: createSqliteTurns(), prepare: createStatementCache(database) };
     },
     acquireConnection: async () => createConnection(opened()),
     async releaseConnection() {},
-    async beginTransaction(connection) {
+    async beginTransaction(connection, { accessMode }) {
       const { database, turns } = opened();
       // IMMEDIATE takes the write lock at the start. A deferred transaction that turns from reading to
       // writing fails at once when another process writes, and only the whole of it could be repeated.
-      await turns.begin(connection, () => database.exec('begin immediate'));
+      await turns.begin(connection, () => database.exec(accessMode === 'read only' ? 'begin' : 'begin immediate'));
     },
     async commitTransaction(connection) {
       const { database, turns } = opened();
@@ -93,6 +96,10 @@ async function openSqliteFile(path: string): Promise<DatabaseSync> {
   // FULL makes every commit wait for the disk: an acknowledged write survives a loss of power.
   database.exec('pragma synchronous = full');
   return database;
+}
+
+async function openForReading(path: string): Promise<DatabaseSync> {
+  return new DatabaseSync(path, { timeout: 0, readOnly: true });
 }
 
 /** Makes a missing file readable by its owner alone; SQLite gives its -wal and -shm the same mode. */

@@ -1,4 +1,5 @@
 import ipaddr from 'ipaddr.js';
+import { recordEvent } from '../audit/flow.ts';
 import { toRfc3339 } from '../clock.ts';
 import { hmacSha256, type SecretRoot } from '../crypto/secrets.ts';
 import type { Db } from '../db/schema.ts';
@@ -38,13 +39,16 @@ export async function noticeDevice(deps: Deps, tx: Db, owner: DeviceOwner, conte
   // Known under an older secret: the digest under the newest takes its place, and it is nobody's news.
   if (await deleteDevice(tx, owner.id, older)) return;
   await deleteDevicesOverCap(tx, owner.id, devicesPerUserMax);
+  const { label } = readDevice(context.userAgent);
+  const event = { type: 'device.noticed', userId: owner.id, details: { device: label ?? '' } } as const;
+  await recordEvent(tx, event, context, nowMs);
   await deps.outbox.enqueue(
     tx,
     notice(
       owner,
       {
         kind: 'new_sign_in',
-        device: readDevice(context.userAgent).label,
+        device: label,
         clientAddress: context.clientAddress,
         time: toRfc3339(nowMs),
       },

@@ -1,5 +1,7 @@
+import { recordEvent } from '../audit/flow.ts';
 import type { Keyring } from '../crypto/secrets.ts';
 import { canOpen, generateSigningKey, isSealedUnderCurrent, resealSigningKey } from '../crypto/signing-key.ts';
+import { inTransaction } from '../db/database.ts';
 import { isUniqueViolation } from '../db/failures.ts';
 import type { Db } from '../db/schema.ts';
 import { holdSigningKeys, type LoadedSigningKeys } from './loaded-keys.ts';
@@ -32,9 +34,17 @@ export async function checkSecretFingerprint(db: Db, keyring: Keyring): Promise<
   }
 }
 
-/** Remembers the secrets under which a boot succeeded. */
+/** Remembers the secrets under which a boot succeeded. One that comes to those of an earlier boot is an event. */
 export async function rememberSecrets(db: Db, keyring: Keyring, nowMs: number): Promise<void> {
-  for (const root of keyring.all) await rememberSecretFingerprint(db, root.fingerprint, nowMs);
+  const known = await listSecretFingerprints(db);
+  for (const { fingerprint } of keyring.all) {
+    if (known.includes(fingerprint)) continue;
+    await inTransaction(db, async (tx) => {
+      const isNew = await rememberSecretFingerprint(tx, fingerprint, nowMs);
+      if (!isNew || known.length === 0) return;
+      await recordEvent(tx, { type: 'secret.added', userId: null, details: { fingerprint } }, undefined, nowMs);
+    });
+  }
 }
 
 /** Loads the signing keys, making the first active and next one where they are missing. */

@@ -71,11 +71,12 @@ export async function listSecretFingerprints(db: Db): Promise<string[]> {
   return rows.map((row) => row.fingerprint);
 }
 
-/** Remembers a secret's fingerprint; one that is known stays as it is. */
-export async function rememberSecretFingerprint(db: Db, fingerprint: string, nowMs: number): Promise<void> {
-  await db
+/** Remembers a secret's fingerprint; one that is known stays as it is. Returns whether it is new. */
+export async function rememberSecretFingerprint(db: Db, fingerprint: string, nowMs: number): Promise<boolean> {
+  const result = await db
     .insertInto('secret_fingerprints')
     .values({ fingerprint, first_seen_at: nowMs })
     .onConflict((conflict) => conflict.column('fingerprint').doNothing())
-    .execute();
+    .executeTakeFirst();
+  return (result.numInsertedOrUpdatedRows ?? 0n) > 0n;
 }

@@ -7,7 +7,7 @@ import { AppError } from '../errors.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
 import { readEmailAddress, useVerificationToken } from '../verification/flow.ts';
-import { refusePassword } from './refusal.ts';
+import { refusePassword, refuseProof } from './refusal.ts';
 import { findCandidate, type LoginCandidate, recordLogin, replaceOutdatedHash } from './store.ts';
 
 type LoginMethod = 'password' | 'code';
@@ -45,7 +45,7 @@ export async function logInWithCode(
   const login = await useVerificationToken(deps, input.verificationToken, 'login', async ({ email, sentAtMs }) => {
     const candidate = await findCandidate(deps.db, email);
     // Disabled or deleted since the code was sent. The proof itself was good, but there is nobody to log in.
-    if (candidate?.status !== 'active') throw new AppError('invalid_verification_token');
+    if (candidate?.status !== 'active') return refuseProof(deps, candidate?.id ?? null, context);
     return completeLogin(deps, candidate, { method: 'code', proofSentAtMs: sentAtMs }, context);
   });
   return withTokens(deps, login);
@@ -62,10 +62,10 @@ async function completeLogin(
     if (!(await recordLogin(tx, candidate, { nowMs, proofSentAtMs }))) {
       throw new AppError(method === 'password' ? 'invalid_credentials' : 'invalid_verification_token');
     }
-    const details = { method };
-    await recordEvent(tx, { type: 'login.succeeded', userId: candidate.id, details }, context, nowMs);
     await noticeDevice(deps, tx, candidate, context);
     const opened = await openSession(deps, tx, candidate.id, context);
+    const details = { method, session_id: opened.session.id };
+    await recordEvent(tx, { type: 'login.succeeded', userId: candidate.id, details }, context, nowMs);
     return { session: opened, account: await getAccount(tx, candidate.id) };
   });
   deps.outbox.wake();

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { erasePending } from '../audit/flow.ts';
+import { expireEventsAfter } from '../audit/retention.ts';
 import { newId } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
 import { rotateSigningKeys } from '../keys/rotation.ts';
@@ -95,9 +96,12 @@ export function createMaintenance(deps: Deps): Maintenance {
   };
 }
 
-function listSweeps({ accessTokens }: Deps): Sweep[] {
+function listSweeps(deps: Deps): Sweep[] {
+  const { accessTokens, config } = deps;
+  const { AUDIT_RETENTION_DAYS } = config.environment;
   return [
     erasePending,
+    expireEventsAfter(deps, AUDIT_RETENTION_DAYS),
     sweepSessions,
     sweepOutbox,
     sweepPendingEmailChanges,

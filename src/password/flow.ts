@@ -41,11 +41,12 @@ export async function changePassword(
     const change = { userId: owner.id, oldHash: owner.password_hash, newHash, nowMs };
     // Changed by somebody else while we hashed: the password that was checked is no longer the current one.
     if (!(await replacePasswordHash(tx, change))) throw new AppError('invalid_credentials');
-    await endSessionsOfUser(deps, tx, owner.id, principal.sessionId);
+    const ended = await endSessionsOfUser(deps, tx, owner.id, principal.sessionId);
     await forgetDevices(tx, owner.id);
     await rememberDevice(deps, tx, owner.id, context);
-    await cancelEmailChange(tx, owner.id);
-    await recordEvent(tx, { type: 'password.changed', userId: owner.id }, context, nowMs);
+    await cancelEmailChange(tx, { userId: owner.id, by: 'password_change' }, context, nowMs);
+    const details = { sessions_ended: ended };
+    await recordEvent(tx, { type: 'password.changed', userId: owner.id, details }, context, nowMs);
     await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_changed' }, nowMs));
   });
   deps.outbox.wake();
@@ -86,10 +87,11 @@ async function applyReset(
     if (owner === undefined || !(await setPasswordHash(tx, { userId: owner.id, ...change }))) {
       throw new AppError('invalid_verification_token');
     }
-    await endSessionsOfUser(deps, tx, owner.id);
+    const ended = await endSessionsOfUser(deps, tx, owner.id);
     await forgetDevices(tx, owner.id);
-    await cancelEmailChange(tx, owner.id);
-    await recordEvent(tx, { type: 'password.reset', userId: owner.id }, context, nowMs);
+    await cancelEmailChange(tx, { userId: owner.id, by: 'password_reset' }, context, nowMs);
+    const details = { sessions_ended: ended };
+    await recordEvent(tx, { type: 'password.reset', userId: owner.id, details }, context, nowMs);
     await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_reset' }, nowMs));
   });
 }

@@ -33,7 +33,7 @@ describeOnBackends('password change', {}, (system) => {
     const before = await takeStock(system());
     const reply = await call(system(), change(user.accessToken, 'not the password', newPassword));
     assertProblem(reply, 'invalid_credentials');
-    // Nothing but the event of a failed login, which is what it is.
+    // Nothing but the event.
     assert.deepEqual(await takeStock(system()), { ...before, audit_events: (before.audit_events ?? 0) + 1 });
     assert.equal((await logIn(system(), user.email, user.password)).status, 200);
   });

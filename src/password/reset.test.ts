@@ -13,7 +13,14 @@ import {
   subjectsOfMails,
   type TestUser,
 } from '../../test/accounts.ts';
-import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import {
+  assertProblem,
+  assertRefused,
+  assertRefusedAndRecorded,
+  type Call,
+  call,
+  takeStock,
+} from '../../test/client.ts';
 import { eventsOf, newPassword, prove, reset, sessionsOf } from '../../test/password-reset.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
@@ -74,7 +81,7 @@ describeOnBackends('password reset', {}, (system) => {
     assert.deepEqual([after.mails, after.audit_events], [before.mails + 1, (before.audit_events ?? 0) + 1]);
     const [event, ...more] = await eventsOf(system(), user.id, 'password.reset');
     assert.deepEqual(more, []);
-    assert.deepEqual([event?.actor_id, event?.details], [user.id, '{}']);
+    assert.deepEqual([event?.actor_id, event?.details], [user.id, '{"sessions_ended":1}']);
   });
 
   test('a login code and a login proof of the address die with the reset', async () => {
@@ -84,7 +91,7 @@ describeOnBackends('password reset', {}, (system) => {
     system().clock.advanceSeconds(61);
     const loginCode = await obtainCode(system(), user.email, 'login');
     assert.equal((await call(system(), reset(resetProof))).status, 204);
-    await assertRefused(system(), verify(user.email, 'login', loginCode), 'invalid_code');
+    await assertRefusedAndRecorded(system(), verify(user.email, 'login', loginCode), 'invalid_code', 'code.refused');
     await assertRefused(system(), codeLogin(loginProof), 'invalid_verification_token');
   });
 
@@ -94,7 +101,12 @@ describeOnBackends('password reset', {}, (system) => {
     system().clock.advanceSeconds(61);
     const second = await obtainCode(system(), user.email, 'password_reset');
     assert.equal((await call(system(), reset(proof))).status, 204);
-    await assertRefused(system(), verify(user.email, 'password_reset', second), 'invalid_code');
+    await assertRefusedAndRecorded(
+      system(),
+      verify(user.email, 'password_reset', second),
+      'invalid_code',
+      'code.refused',
+    );
   });
 
   test('a newer proof of the same address replaces the one before', async () => {

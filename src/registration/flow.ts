@@ -59,7 +59,8 @@ async function createAccount(deps: Deps, { email, passwordHash, columns }: NewAc
       await insertUserRole(tx, userId, firstRole);
       await rememberDevice(deps, tx, userId, context);
       const session = await openSession(deps, tx, userId, context);
-      await recordEvent(tx, { type: 'user.registered', userId }, context, nowMs);
+      const details = { session_id: session.session.id };
+      await recordEvent(tx, { type: 'user.registered', userId, details }, context, nowMs);
       return { session, account: await getAccount(tx, userId) };
     });
   } catch (error) {

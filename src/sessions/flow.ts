@@ -70,7 +70,10 @@ export async function openSession(
     device_label: readDevice(context.userAgent).label,
   });
   const ended = await deleteSessionsOverCap(tx, userId, { newestId: id, cap: SESSIONS_PER_USER_MAX, nowMs });
-  if (ended > 0) await blockCachedSessions(deps, userId);
+  if (ended > 0) {
+    await blockCachedSessions(deps, userId);
+    await recordEvent(tx, { type: 'session.oldest_ended', userId, details: { ended } }, context, nowMs);
+  }
   const opened = await findSessionWithUser(tx, id);
   if (opened === undefined) throw new Error('a session that was just opened is not there');
   return opened;
@@ -82,21 +85,25 @@ export async function logOutByRefreshToken(deps: Deps, refreshToken: string, con
   if (parsed === undefined) return;
   const found = await findSessionWithUser(deps.db, parsed.sessionId);
   if (found === undefined || !isGenuineRefreshToken(deps.keyring, parsed, found.session.salt)) return;
-  await endSession(deps, found.session.id, found.user.id, context);
+  await endSession(deps, { sessionId: found.session.id, userId: found.user.id, by: 'logout' }, context);
 }
 
 /** Ends the session of an access token. One whose session has ended already is as good as logged out. */
 export async function logOutByAccessToken(deps: Deps, accessToken: string, context: RequestContext): Promise<void> {
   const claims = await deps.accessTokens.verify(accessToken);
   if (claims === undefined) throw new AppError('invalid_token');
-  await endSession(deps, claims.sessionId, claims.userId, context);
+  await endSession(deps, { sessionId: claims.sessionId, userId: claims.userId, by: 'logout' }, context);
 }
 
-async function endSession(deps: Deps, sessionId: string, userId: string, context: RequestContext): Promise<boolean> {
+async function endSession(
+  deps: Deps,
+  { sessionId, userId, by }: { sessionId: string; userId: string; by: 'logout' | 'owner' },
+  context: RequestContext,
+): Promise<boolean> {
   return inTransaction(deps.db, async (tx) => {
     if (!(await deleteSession(tx, sessionId, userId))) return false;
     await blockCachedSessions(deps, userId);
-    const details = { session_id: sessionId };
+    const details = { session_id: sessionId, by };
     await recordEvent(tx, { type: 'session.ended', userId, details }, context, deps.clock.now());
     return true;
   });
@@ -122,7 +129,8 @@ export async function endOwnSession(
   sessionId: string,
   context: RequestContext,
 ): Promise<void> {
-  if (!(await endSession(deps, sessionId, principal.userId, context))) throw new AppError('not_found');
+  const ended = await endSession(deps, { sessionId, userId: principal.userId, by: 'owner' }, context);
+  if (!ended) throw new AppError('not_found');
 }
 
 /** Ends all of the user's sessions but the one that asks. */

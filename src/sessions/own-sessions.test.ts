@@ -239,7 +239,7 @@ describeOnBackends('one’s own sessions', {}, (system) => {
     await assertDead(target);
     for (const session of [user, other]) assert.equal((await readMe(system(), session.accessToken)).status, 200);
     assert.deepEqual(await listIds(user), [sessionId(other), sessionId(user)]);
-    assert.deepEqual(await eventsOf(user.id, 'session.ended'), [{ session_id: sessionId(target) }]);
+    assert.deepEqual(await eventsOf(user.id, 'session.ended'), [{ session_id: sessionId(target), by: 'owner' }]);
     await assertRefused(system(), end(user, sessionId(target)), 'not_found');
   });
 

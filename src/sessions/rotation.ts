@@ -66,7 +66,8 @@ async function endForReuse(deps: Deps, { session, user }: SessionWithUser, conte
     await blockCachedSessions(deps, user.id);
     await recordEvent(
       tx,
-      { type: 'session.reuse_detected', userId: user.id, details: { session_id: session.id } },
+      // Two have held the token, and which of them came with it is not known.
+      { type: 'session.reuse_detected', userId: user.id, actorId: null, details: { session_id: session.id } },
       context,
       nowMs,
     );

@@ -9,7 +9,7 @@ import { canonicalEmailAddress } from '../email-address.ts';
 import { AppError, fieldRefused } from '../errors.ts';
 import type { Message } from '../mail/messages.ts';
 import type { RequestContext } from '../request-context.ts';
-import { type CodeRecipient, findRecipient } from './store.ts';
+import { type CodeRecipient, findRecipient, lockRecipient } from './store.ts';
 
 /** What an address can be proved for. A proof for one purpose is worth nothing for another. */
 export const verificationPurposes = ['registration', 'login', 'password_reset', 'email_change'] as const;
@@ -44,8 +44,8 @@ type CodeRequest = {
   recipient: Pick<CodeRecipient, 'id' | 'locale'> | undefined;
   /** Makes the mail around the code; undefined where nobody is to be mailed. */
   compose: (code: string) => Message | undefined;
-  /** What else is written when the mail is, in the same transaction. */
-  record?: (tx: Db) => Promise<void>;
+  /** Writes the event, and whatever else is written when the mail is, in the same transaction. */
+  record: (tx: Db, message: Message | undefined) => Promise<void>;
 };
 
 const codeTries = 5;
@@ -78,13 +78,14 @@ export async function sendCode(
     userId: null,
     recipient: owner,
     compose: (code) => chooseMessage(deps, purpose, owner, code),
+    record: (tx, message) => recordRequest(deps, tx, { purpose, owner, message }, context),
   });
   try {
-    return await issueCode(deps, requestFor(recipient), context);
+    return await issueCode(deps, requestFor(recipient));
   } catch (error) {
     // The account was deleted while its code was on the way: the address has none now, and is treated so.
     if (recipient === undefined || !isForeignKeyViolation(error)) throw error;
-    return issueCode(deps, requestFor(undefined), context);
+    return issueCode(deps, requestFor(undefined));
   }
 }
 
@@ -92,7 +93,6 @@ export async function sendCode(
 export async function sendEmailChangeCode(
   deps: Deps,
   input: { email: string; userId: string; locale: string | null; record: (tx: Db) => Promise<void> },
-  context: RequestContext,
 ): Promise<SentCode> {
   const { email, userId, locale, record } = input;
   const requestFor = (owner: CodeRecipient | undefined): CodeRequest => ({
@@ -106,15 +106,33 @@ export async function sendEmailChangeCode(
   });
   const owner = await findRecipient(deps.db, email);
   try {
-    return await issueCode(deps, requestFor(owner), context);
+    return await issueCode(deps, requestFor(owner));
   } catch (error) {
     // The owner deleted the account meanwhile: the address is free. If it was the asker's, it fails again.
     if (owner === undefined || !isForeignKeyViolation(error)) throw error;
-    return issueCode(deps, requestFor(undefined), context);
+    return issueCode(deps, requestFor(undefined));
   }
 }
 
-async function issueCode(deps: Deps, request: CodeRequest, context: RequestContext): Promise<SentCode> {
+/** Writes that a code was asked for. That an address has an account is the same one event, of another type. */
+async function recordRequest(
+  deps: Deps,
+  tx: Db,
+  request: { purpose: RequestablePurpose; owner: CodeRecipient | undefined; message: Message | undefined },
+  context: RequestContext,
+): Promise<void> {
+  const { purpose, owner, message } = request;
+  const subject = { userId: owner?.id ?? null, actorId: null };
+  const nowMs = deps.clock.now();
+  if (message?.kind === 'already_registered') {
+    await recordEvent(tx, { type: 'registration.refused', ...subject, details: {} }, context, nowMs);
+  } else {
+    const details = { purpose, is_mailed: message !== undefined };
+    await recordEvent(tx, { type: 'code.sent', ...subject, details }, context, nowMs);
+  }
+}
+
+async function issueCode(deps: Deps, request: CodeRequest): Promise<SentCode> {
   const { email, purpose, userId, recipient } = request;
   const { CODE_TTL_SECONDS } = deps.config.environment;
   const code = generateCode();
@@ -127,7 +145,7 @@ async function issueCode(deps: Deps, request: CodeRequest, context: RequestConte
   await spendSendBudget(deps, email, async () => {
     const payload = JSON.stringify({ email, userId, sentAtMs: deps.clock.now() } satisfies Proof);
     await inTransaction(deps.db, async (tx) => {
-      await request.record?.(tx);
+      await request.record(tx, message);
       await deps.outbox.enqueue(tx, {
         to: message === undefined ? null : email,
         userId: recipient?.id ?? null,
@@ -135,8 +153,6 @@ async function issueCode(deps: Deps, request: CodeRequest, context: RequestConte
         message: message ?? codeMessage(deps, purpose, code),
         expiresAtMs,
       });
-      const event = { type: 'code.sent', userId: userId ?? recipient?.id ?? null, details: { purpose } } as const;
-      await recordEvent(tx, event, context, deps.clock.now());
       // Last, so that nothing that fails before it ends the code that was sent earlier.
       const entry = { digest, payload, expiresAtMs, tries: codeTries };
       await deps.ephemeral.put(codeKey(email, purpose), entry, deps.clock.now());
@@ -150,14 +166,30 @@ async function issueCode(deps: Deps, request: CodeRequest, context: RequestConte
 export async function verifyCode(
   deps: Deps,
   input: { email: string; purpose: VerificationPurpose; code: string },
+  context: RequestContext,
 ): Promise<VerificationToken> {
   const email = readEmailAddress(input.email);
   const code = normalizeCode(input.code);
-  if (code === undefined) throw new AppError('invalid_code');
+  if (code === undefined) return refuseCode(deps, { email, purpose: input.purpose }, context);
   const digests = deps.keyring.all.map((root) => codeDigest(root.key('code'), email, input.purpose, code));
   const payload = await deps.ephemeral.take(codeKey(email, input.purpose), digests, deps.clock.now());
-  if (payload === undefined) throw new AppError('invalid_code');
+  if (payload === undefined) return refuseCode(deps, { email, purpose: input.purpose }, context);
   return issueVerificationToken(deps, input.purpose, JSON.parse(payload) as Proof);
+}
+
+/** Refuses a code, with the same work whether the address has an account or not. The try is counted already. */
+async function refuseCode(
+  deps: Deps,
+  { email, purpose }: { email: string; purpose: VerificationPurpose },
+  context: RequestContext,
+): Promise<never> {
+  await inTransaction(deps.db, async (tx) => {
+    // Held still, so that nothing of who tried is left behind when the account is deleted in this moment.
+    const userId = await lockRecipient(tx, email);
+    const event = { type: 'code.refused', userId: userId ?? null, actorId: null, details: { purpose } } as const;
+    await recordEvent(tx, event, context, deps.clock.now());
+  });
+  throw new AppError('invalid_code');
 }
 
 /** Says what a verification token proves, without using it up. */

@@ -51,7 +51,7 @@ export function registerVerification(app: ApiInstance, deps: Deps, { limit }: Ro
       }),
     },
     async (request, reply) => {
-      const { token, expiresInSeconds } = await verifyCode(deps, request.body);
+      const { token, expiresInSeconds } = await verifyCode(deps, request.body, requestContext(request, reply));
       reply.header('cache-control', 'no-store');
       return { verification_token: token, expires_in: expiresInSeconds };
     },

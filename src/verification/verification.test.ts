@@ -9,7 +9,14 @@ import {
   sendCode,
   subjectsOfMails,
 } from '../../test/accounts.ts';
-import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import {
+  assertProblem,
+  assertRefused,
+  assertRefusedAndRecorded,
+  type Call,
+  call,
+  takeStock,
+} from '../../test/client.ts';
 import { codeRaces } from '../../test/races/codes.ts';
 import { testRaces } from '../../test/races/races.ts';
 import { describeOnBackends } from '../../test/system.ts';
@@ -56,7 +63,7 @@ describeOnBackends('verification', {}, (system) => {
     const email = newEmail();
     const code = await obtainCode(system(), email, 'registration');
     assert.equal((await call(system(), guess(email, 'registration', code))).status, 200);
-    await assertRefused(system(), guess(email, 'registration', code), 'invalid_code');
+    await assertRefusedAndRecorded(system(), guess(email, 'registration', code), 'invalid_code', 'code.refused');
   });
 
   test('a code works for five minutes', async () => {
@@ -67,7 +74,7 @@ describeOnBackends('verification', {}, (system) => {
     const late = newEmail();
     const lateCode = await obtainCode(system(), late, 'registration');
     system().clock.advanceSeconds(300);
-    await assertRefused(system(), guess(late, 'registration', lateCode), 'invalid_code');
+    await assertRefusedAndRecorded(system(), guess(late, 'registration', lateCode), 'invalid_code', 'code.refused');
   });
 
   test('a code is bound to its address and its purpose', async () => {
@@ -75,9 +82,9 @@ describeOnBackends('verification', {}, (system) => {
     system().clock.advanceSeconds(61);
     const code = await obtainCode(system(), user.email, 'login');
     for (const purpose of ['registration', 'password_reset', 'email_change']) {
-      await assertRefused(system(), guess(user.email, purpose, code), 'invalid_code');
+      await assertRefusedAndRecorded(system(), guess(user.email, purpose, code), 'invalid_code', 'code.refused');
     }
-    await assertRefused(system(), guess(newEmail(), 'login', code), 'invalid_code');
+    await assertRefusedAndRecorded(system(), guess(newEmail(), 'login', code), 'invalid_code', 'code.refused');
     assert.equal((await call(system(), guess(user.email, 'login', code))).status, 200);
   });
 
@@ -86,7 +93,7 @@ describeOnBackends('verification', {}, (system) => {
     const old = await obtainCode(system(), email, 'registration');
     system().clock.advanceSeconds(61);
     const current = await obtainCode(system(), email, 'registration');
-    await assertRefused(system(), guess(email, 'registration', old), 'invalid_code');
+    await assertRefusedAndRecorded(system(), guess(email, 'registration', old), 'invalid_code', 'code.refused');
     assert.equal((await call(system(), guess(email, 'registration', current))).status, 200);
   });
 
@@ -95,16 +102,16 @@ describeOnBackends('verification', {}, (system) => {
     const code = await obtainCode(system(), email, 'registration');
     const wrong = code === '000000' ? '111111' : '000000';
     for (let tries = 0; tries < 5; tries += 1) {
-      await assertRefused(system(), guess(email, 'registration', wrong), 'invalid_code');
+      await assertRefusedAndRecorded(system(), guess(email, 'registration', wrong), 'invalid_code', 'code.refused');
     }
-    await assertRefused(system(), guess(email, 'registration', code), 'invalid_code');
+    await assertRefusedAndRecorded(system(), guess(email, 'registration', code), 'invalid_code', 'code.refused');
   });
 
   test('what cannot be a code is refused like a wrong one', async () => {
     const email = newEmail();
     await obtainCode(system(), email, 'registration');
     for (const code of ['12345', '1234567', 'UUUUUU', '12345!', '١٢٣٤٥٦']) {
-      await assertRefused(system(), guess(email, 'registration', code), 'invalid_code');
+      await assertRefusedAndRecorded(system(), guess(email, 'registration', code), 'invalid_code', 'code.refused');
     }
   });
 

@@ -237,7 +237,7 @@ export async function changeEmail(ledger: Ledger, person: Person, session: Usabl
     token,
     device,
     status: 202,
-    event: 'code.sent',
+    event: 'email_change.requested',
     mail: { to: email, topic: 'is your code to confirm your new address' },
     userId,
   });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { newEmail, obtainCode, sendCode, subjectsOfMails } from '../accounts.ts';
-import { assertProblem, assertRefused, type Call, call } from '../client.ts';
+import { assertProblem, assertRefusedAndRecorded, type Call, call } from '../client.ts';
 import { inParallel, type Races } from './races.ts';
 
 const symbols = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
@@ -26,7 +26,7 @@ export const codeRaces: Races = {
     guesses.splice(25, 0, code);
     const replies = await Promise.all(guesses.map((typed) => call(system, guess(email, typed))));
     for (const reply of replies) assertProblem(reply, 'invalid_code');
-    await assertRefused(system, guess(email, code), 'invalid_code');
+    await assertRefusedAndRecorded(system, guess(email, code), 'invalid_code', 'code.refused');
   },
 
   '20 parallel requests for one address send one mail': async (system) => {

@@ -1,0 +1,41 @@
+import { existsSync } from 'node:fs';
+import { Kysely } from 'kysely';
+import { isUpToDate } from './migrate.ts';
+import { createPostgresDialect } from './postgres-dialect.ts';
+import type { Db, Schema } from './schema.ts';
+import { createSqliteDialect } from './sqlite-dialect.ts';
+
+/** There is no database of this version to read. */
+export class SnapshotRefusedError extends Error {
+  override readonly name = 'SnapshotRefusedError';
+}
+
+const sqlitePrefix = 'sqlite:';
+
+/**
+ * Reads one state of a database, whatever others write meanwhile, and changes nothing in it: neither rows nor tables, and
+ * a missing file is not made.
+ */
+export async function readSnapshot<T>(url: string, work: (tx: Db) => Promise<T>): Promise<T> {
+  const isSqlite = url.startsWith(sqlitePrefix);
+  const path = url.slice(sqlitePrefix.length);
+  if (isSqlite && !existsSync(path)) throw new SnapshotRefusedError(`there is no file ${path}.`);
+  const dialect = isSqlite
+    ? createSqliteDialect(path, { isReadOnly: true })
+    : createPostgresDialect(url, { purpose: 'requests', maxConnections: 1, onConnectionError: () => {} });
+  const db = new Kysely<Schema>({ dialect });
+  try {
+    return await db
+      .transaction()
+      .setIsolationLevel('repeatable read')
+      .setAccessMode('read only')
+      .execute(async (tx) => {
+        if (await isUpToDate(tx, isSqlite ? 'sqlite' : 'postgres')) return work(tx);
+        throw new SnapshotRefusedError(
+          'it is empty, or was last used by an older version of Latchkey. Start this version once on it.',
+        );
+      });
+  } finally {
+    await db.destroy();
+  }
+}
