@@ -13,6 +13,7 @@ const auditEventTypes = [
   'session.reauthenticated',
   'password.changed',
   'password.reset',
+  'password.suspended',
   'email.changed',
   'data.exported',
   'code.sent',

@@ -15,6 +15,7 @@ export type Schema = {
   audit_events: AuditEventsTable;
   pending_email_changes: PendingEmailChangesTable;
   known_devices: KnownDevicesTable;
+  password_failures: PasswordFailuresTable;
   leases: LeasesTable;
   pending_erasures: PendingErasuresTable;
 };
@@ -92,6 +93,14 @@ type AuditEventsTable = {
 type PendingEmailChangesTable = { user_id: string; email: string; created_at: number; expires_at: number };
 
 type KnownDevicesTable = { user_id: string; fingerprint: string; first_seen_at: number; last_seen_at: number };
+
+type PasswordFailuresTable = {
+  lane: string;
+  user_id: string | null;
+  failures: number;
+  suspended_at: number | null;
+  expires_at: number;
+};
 
 type PendingErasuresTable = { user_id: string; created_at: number };
 

@@ -1,8 +1,8 @@
 import { recordEvent } from '../audit/flow.ts';
-import type { PasswordCheck } from '../crypto/passwords.ts';
 import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
+import { type Attempt, type SuspendedOwner, suspendIfSpent } from '../guessing/flow.ts';
 import type { RequestContext } from '../request-context.ts';
 import { lockUser } from './store.ts';
 
@@ -15,21 +15,28 @@ type PasswordUse = 'password' | 'reauthentication' | 'password_change';
  */
 export async function refusePassword(
   deps: Deps,
-  refused: { userId: string | null; check: PasswordCheck; use: PasswordUse },
+  refused: { owner: SuspendedOwner | undefined; attempt: Attempt; use: PasswordUse },
   context: RequestContext,
 ): Promise<never> {
-  const { userId, check, use } = refused;
-  if (check.unreadable) {
+  const { owner, attempt, use } = refused;
+  if (attempt.check.unreadable) {
     // The owner has to reset it, or the operator to give the secret back.
     const reason = 'a stored password hash cannot be read: its secret is not configured, or it is damaged';
-    deps.log.warn({ user_id: userId }, reason);
+    deps.log.warn({ user_id: owner?.id }, reason);
   }
   await inTransaction(deps.db, async (tx) => {
     // An account deleted while its password was checked leaves nothing of who tried. The look-up is made for an
     // unknown address too, so that the work is the same.
-    const isThere = await lockUser(tx, userId ?? '');
-    const event = { type: 'login.failed', userId: isThere ? userId : null, details: { method: use } } as const;
+    const isThere = await lockUser(tx, owner?.id ?? '');
+    const details = {
+      method: use,
+      ...(attempt.isThrottled && { throttled: true }),
+      ...(attempt.isSuspended && { suspended: true }),
+    };
+    const event = { type: 'login.failed', userId: isThere ? (owner?.id ?? null) : null, details } as const;
     await recordEvent(tx, event, context, deps.clock.now());
+    await suspendIfSpent(deps, tx, attempt, isThere ? owner : undefined, context);
   });
+  deps.outbox.wake();
   throw new AppError('invalid_credentials');
 }

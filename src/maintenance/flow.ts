@@ -8,6 +8,7 @@ import {
   sweepDevicesUnusedFor,
   sweepKeysRetiredFor,
   sweepOutbox,
+  sweepPasswordFailures,
   sweepPendingEmailChanges,
   sweepSessions,
   takeLease,
@@ -45,6 +46,7 @@ export function createMaintenance(deps: Deps): Maintenance {
   async function runOnce(): Promise<number | undefined> {
     const nowMs = deps.clock.now();
     await deps.ephemeral.collect(nowMs);
+    deps.throttle?.collect(nowMs);
     if (!(await takeLease(deps.db, { ...lease, nowMs, untilMs: nowMs + leaseMs }))) return undefined;
     let removed = 0;
     for (const sweep of sweeps) {
@@ -101,6 +103,7 @@ function listSweeps({ accessTokens }: Deps): Sweep[] {
     sweepSessions,
     sweepOutbox,
     sweepPendingEmailChanges,
+    sweepPasswordFailures,
     sweepDevicesUnusedFor(deviceMemoryMs),
     sweepKeysRetiredFor(accessTokens.ttlSeconds * 1000 + noticeMs),
   ];
