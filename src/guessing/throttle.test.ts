@@ -174,9 +174,7 @@ describeOnBackends('the throttle of guesses', { RATE_LIMITS: 'on', HASH_QUEUE_MA
   });
 
   if (backend === 'postgres+redis') {
-    test('two instances that share Redis let no more through than one', {
-      skip: backend === 'sqlite+memory',
-    }, async (t) => {
+    test('two instances that share Redis let no more through than one', async (t) => {
       const peer = await startPeer(system());
       t.after(() => peer.close());
       const user = await registerAnywhere();
