@@ -78,6 +78,16 @@ const meanings: Meanings = {
       tokenTtlSeconds: 'a verification token',
       verificationTokenMaxLength: 'characters of a verification token',
     },
+    'src/guessing/flow.ts': {
+      failuresMax: 'wrong passwords in a row, then none is accepted there until a reset',
+      memoryMs: 'for which they are counted, after the last of them',
+      suspensionMemoryMs: 'the same once none is accepted',
+    },
+    'src/guessing/lane.ts': {
+      freeAttempts: 'attempts of one client at an address that need not wait for each other',
+      firstWaitMs: 'the first wait after them; doubles',
+      longestWaitMs: 'a wait at most',
+    },
     'src/sessions/guard.ts': {
       recentAuthenticationSeconds: 'for which an authentication counts as recent',
     },
@@ -164,6 +174,10 @@ const meanings: Meanings = {
     'src/ephemeral/redis.ts': {
       retryAfterSeconds: '`Retry-After` of what is refused without Redis',
     },
+    'src/ephemeral/shared-throttle.ts': {
+      answerLimitMs: 'a question about an attempt, before this process’s own count is used alone',
+      pauseMs: 'after a failure, for which it is used alone',
+    },
     'src/ephemeral/session-cache.ts': {
       sessionCacheLifeMs: 'an entry of the session cache',
       blockMs: 'for which a revocation keeps a user’s sessions out of it',
@@ -178,6 +192,12 @@ const meanings: Meanings = {
       budgets: 'addresses whose budget of mails is kept; one more is 503',
       sweepEveryMs: 'between two searches of a full store for what has expired',
       retryAfterSeconds: '`Retry-After` of a full store',
+    },
+  },
+  Guessing: {
+    'src/ephemeral/throttle.ts': {
+      maxKeys: 'keys whose attempts this process counts; the least recent goes first',
+      lookAtMost: 'keys that are looked at for one that may go',
     },
   },
   Mail: {

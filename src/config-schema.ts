@@ -189,7 +189,8 @@ export const environmentSchema = Type.Object({
   }),
   RATE_LIMITS: Type.Union([Type.Literal('on'), Type.Literal('off')], {
     default: 'on',
-    description: 'Limits for each client address. `off` is for benchmarks and refused in production.',
+    description:
+      'Limits for each client address, and the growing waits after wrong passwords. `off` is for benchmarks and refused in production; a hundred wrong passwords in a row are counted all the same.',
   }),
   DOCS: Type.Union([Type.Literal('on'), Type.Literal('off')], {
     default: 'on',

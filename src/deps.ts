@@ -14,7 +14,9 @@ import { createRedisStore } from './ephemeral/redis.ts';
 import { connectRedis, type RedisConnection } from './ephemeral/redis-connection.ts';
 import { sealEntries } from './ephemeral/sealed-entries.ts';
 import { createSessionCache, type SessionCache } from './ephemeral/session-cache.ts';
+import { createThrottle } from './ephemeral/shared-throttle.ts';
 import type { EphemeralStore } from './ephemeral/store.ts';
+import type { Throttle } from './ephemeral/throttle.ts';
 import { checkSecretFingerprint, loadSigningKeys, rememberSecrets } from './keys/flow.ts';
 import type { LoadedSigningKeys } from './keys/loaded-keys.ts';
 import { createDeliveryLog } from './mail/delivery-log.ts';
@@ -32,6 +34,8 @@ export type Deps = {
   /** The same as `database.db`: what stores take. */
   db: Db;
   ephemeral: EphemeralStore;
+  /** Slows down guessing; undefined where RATE_LIMITS is off. */
+  throttle: Throttle | undefined;
   /** Undefined when short-lived state is kept in this process. */
   redis: RedisConnection | undefined;
   /** Undefined without Redis, and where the database is quicker than Redis could be. */
@@ -94,6 +98,7 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
       database,
       db,
       ephemeral,
+      throttle: environment.RATE_LIMITS === 'on' ? createThrottle(redis, redisPrefix) : undefined,
       redis,
       // SQLite is in this process: no question to another one could be quicker.
       sessionCache:

@@ -3,6 +3,7 @@ import { inTransaction } from '../db/database.ts';
 import type { Db, UserRow } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
 import { AppError, fieldRefused } from '../errors.ts';
+import { forgetFailuresOfUser } from '../guessing/flow.ts';
 import type { RequestContext } from '../request-context.ts';
 import { endSessionsOfUser } from '../sessions/flow.ts';
 import { requireRecentAuthentication } from '../sessions/guard.ts';
@@ -74,6 +75,7 @@ export async function deleteAccount(deps: Deps, principal: Principal, context: R
     if (address === undefined) throw new AppError('invalid_token');
     // The rows went with the user, whose row is locked first as in a login; the other instances must still be told.
     await endSessionsOfUser(deps, tx, principal.userId);
+    await forgetFailuresOfUser(tx, principal.userId);
     const nowMs = deps.clock.now();
     await recordEvent(tx, { type: 'user.deleted', userId: principal.userId, details: {} }, context, nowMs);
     await forgetPersonInEvents(tx, principal.userId, nowMs);

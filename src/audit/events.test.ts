@@ -16,6 +16,7 @@ import { callAndListEvents, listNewEvents, place, sealAll } from '../../test/aud
 import { type Call, call, type Reply } from '../../test/client.ts';
 import { newSecret } from '../../test/config.ts';
 import { ask, complete, obtainChangeCode, prove as proveChange } from '../../test/email-change.ts';
+import { guessOften } from '../../test/guessing.ts';
 import { newPassword, prove, reset } from '../../test/password-reset.ts';
 import { describeOnBackends, type System } from '../../test/system.ts';
 import { createKeyring } from '../crypto/secrets.ts';
@@ -164,20 +165,36 @@ const acts: Record<string, Act> = {
     return {
       request: login(email, 'not the password'),
       status: 401,
-      expected: () => [{ type: 'login.failed', user: id, actor: null, details: { method: 'password' } }],
+      expected: () => [
+        { type: 'login.failed', user: id, actor: null, details: { method: 'password', attempt: 'compared' } },
+      ],
+    };
+  },
+  'a hundredth wrong password in a row': async (system) => {
+    const { email, id } = await registerUser(system);
+    await guessOften(system, email, 99);
+    return {
+      request: login(email, 'not the password'),
+      status: 401,
+      expected: () => [
+        { type: 'login.failed', user: id, actor: null, details: { method: 'password', attempt: 'compared' } },
+        { type: 'password.suspended', user: id, actor: null, details: { lane: 'public' } },
+      ],
     };
   },
   'a login of an unknown address': async () => ({
     request: login(newEmail(), goodPassword),
     status: 401,
-    expected: () => [{ type: 'login.failed', ...nobody, details: { method: 'password' } }],
+    expected: () => [{ type: 'login.failed', ...nobody, details: { method: 'password', attempt: 'compared' } }],
   }),
   'a login of a disabled account': async (system) => {
     const { email, password, id } = await disabledUser(system);
     return {
       request: login(email, password),
       status: 401,
-      expected: () => [{ type: 'login.failed', user: id, actor: null, details: { method: 'password' } }],
+      expected: () => [
+        { type: 'login.failed', user: id, actor: null, details: { method: 'password', attempt: 'compared' } },
+      ],
     };
   },
   'a login by code': async (system) => {
@@ -198,7 +215,9 @@ const acts: Record<string, Act> = {
     return {
       request: post('/auth/login/code', { verification_token }),
       status: 400,
-      expected: () => [{ type: 'login.failed', user: id, actor: null, details: { method: 'code' } }],
+      expected: () => [
+        { type: 'login.failed', user: id, actor: null, details: { method: 'code', attempt: 'compared' } },
+      ],
     };
   },
   'a refresh, which happens all day': async (system) => {
@@ -276,7 +295,7 @@ const acts: Record<string, Act> = {
     return {
       request: post('/auth/reauthenticate', { password: 'not the password' }, accessToken),
       status: 401,
-      expected: () => [{ type: 'reauthentication.refused', user: id, details: {} }],
+      expected: () => [{ type: 'reauthentication.refused', user: id, details: { attempt: 'compared' } }],
     };
   },
   'a change of password, which cancels a change of address': async (system) => {
@@ -299,7 +318,7 @@ const acts: Record<string, Act> = {
     return {
       request: { method: 'PUT', path: '/users/me/password', token, body },
       status: 401,
-      expected: () => [{ type: 'password_change.refused', user: id, details: {} }],
+      expected: () => [{ type: 'password_change.refused', user: id, details: { attempt: 'compared' } }],
     };
   },
   'a reset of the password': async (system) => {

@@ -1,6 +1,9 @@
 /** What one type of event says: when it is written, and what its details hold, by field. */
 type EventMeaning = { readonly meaning: string; readonly details: Readonly<Record<string, string>> };
 
+const meaningOfAttempt =
+  '`compared`; `throttled` where it came too soon after others, or `suspended` where the password waits for a reset';
+
 /**
  * The whole audit vocabulary. A name is never changed or reused: operators search for it years later. Details are facts
  * without secrets and addresses. docs/audit.md is made from it.
@@ -35,11 +38,11 @@ export const auditVocabulary = {
   'login.failed': {
     meaning:
       'A login was refused: a wrong password, an unknown address (then without a user), a disabled account, or a right code of an account that is disabled or gone.',
-    details: { method: '`password` or `code`' },
+    details: { method: '`password` or `code`', attempt: meaningOfAttempt },
   },
   'reauthentication.refused': {
     meaning: 'Whoever holds a session gave a wrong password where a recent authentication was asked for.',
-    details: {},
+    details: { attempt: meaningOfAttempt },
   },
   'session.reauthenticated': {
     meaning: 'A user proved again who they are, so that the session may do what needs a recent authentication.',
@@ -74,11 +77,16 @@ export const auditVocabulary = {
   },
   'password_change.refused': {
     meaning: 'Whoever holds a session gave a wrong current password for a change of it.',
-    details: {},
+    details: { attempt: meaningOfAttempt },
   },
   'password.reset': {
     meaning: 'A password was set with the proof of the address. All sessions ended.',
     details: { sessions_ended: 'how many sessions ended' },
+  },
+  'password.suspended': {
+    meaning:
+      'After a hundred wrong passwords in a row none is taken any more from where they came, until a reset. The owner was told by mail; without a user where the address has no account.',
+    details: { lane: '`public` (everybody who is not known to the account), `device` (a known one) or `session`' },
   },
   'email_change.requested': {
     meaning:

@@ -9,7 +9,7 @@ import {
 } from 'node:crypto';
 
 /** The purposes for which a key is derived. One label each, so that no key serves two ends. */
-type KeyLabel = 'code' | 'refresh-token' | 'password-pepper' | 'seal' | 'device' | 'audit';
+type KeyLabel = 'code' | 'refresh-token' | 'password-pepper' | 'seal' | 'device' | 'audit' | 'guessing';
 
 /** The keys derived from one value of SECRET_KEY. */
 export type SecretRoot = {
@@ -21,7 +21,15 @@ export type SecretRoot = {
 /** All configured secrets, newest first: the first one makes, every one verifies and opens. */
 export type Keyring = { current: SecretRoot; all: readonly SecretRoot[] };
 
-const keyLabels: readonly KeyLabel[] = ['code', 'refresh-token', 'password-pepper', 'seal', 'device', 'audit'];
+const keyLabels: readonly KeyLabel[] = [
+  'code',
+  'refresh-token',
+  'password-pepper',
+  'seal',
+  'device',
+  'audit',
+  'guessing',
+];
 const keyBytes = 32;
 
 /** Derives every key from the values of SECRET_KEY by HKDF-SHA-256 (RFC 5869), newest value first. */

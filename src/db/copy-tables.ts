@@ -30,6 +30,7 @@ const tables: { [T in keyof Schema]: readonly (keyof Schema[T] & string)[] | typ
   audit_anchors: ['seq'],
   pending_email_changes: ['user_id'],
   known_devices: ['user_id', 'fingerprint'],
+  password_failures: ['lane'],
   pending_erasures: ['user_id'],
   // Which instance does a chore, and for the next two minutes: that instance has been stopped.
   leases: leftOut,

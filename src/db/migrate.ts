@@ -3,6 +3,7 @@ import type { Migration } from 'kysely/migration';
 import { createInitialMigration } from './migrations/0001-initial.ts';
 import { createAccountLifeMigration } from './migrations/0002-account-life.ts';
 import { createAuditChainMigration } from './migrations/0003-audit-chain.ts';
+import { createPasswordFailuresMigration } from './migrations/0004-password-failures.ts';
 import type { Db } from './schema.ts';
 
 /** Which of the two databases it is. */
@@ -35,6 +36,7 @@ function listMigrations(dialect: DialectName): Record<string, Migration> {
     '0001-initial': createInitialMigration(dialect),
     '0002-account-life': createAccountLifeMigration(dialect),
     '0003-audit-chain': createAuditChainMigration(dialect),
+    '0004-password-failures': createPasswordFailuresMigration(dialect),
   };
 }
 

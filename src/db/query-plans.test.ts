@@ -9,6 +9,7 @@ import * as account from '../account/store.ts';
 import * as audit from '../audit/store.ts';
 import { newId } from '../crypto/ids.ts';
 import * as devices from '../devices/store.ts';
+import * as guessing from '../guessing/store.ts';
 import * as keys from '../keys/store.ts';
 import * as login from '../login/store.ts';
 import * as mail from '../mail/store.ts';
@@ -47,6 +48,7 @@ describe('the database on SQLite', () => {
 async function callEveryStore(db: Db): Promise<string[]> {
   const user = newUser();
   const { id: userId, email } = user;
+  const candidate = { ...user, proofs_valid_from: 0 };
   const session = newSession(userId);
   const sessionId = session.id;
   const waiting = newMail(userId);
@@ -59,6 +61,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
   const made = { sealed_at: nowMs, newest_event_at: nowMs, event_count: 1, previous_digest: '' };
   const seal = { ...chained, ...made, manifest: '[]' };
   const pending = { user_id: userId, email: 'new@example.com', created_at: nowMs, expires_at: 2 };
+  const failure = { lane: 'lane', userId, by: 1, expiresAtMs: 2, suspendedExpiresAtMs: 3 } as const;
   const calls: Record<string, () => Promise<unknown>[]> = {
     'registration.insertUser': () => [registration.insertUser(db, user)],
     'registration.insertUserRole': () => [registration.insertUserRole(db, userId, 'user')],
@@ -86,13 +89,22 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'devices.deleteDevicesOfUser': () => [devices.deleteDevicesOfUser(db, userId)],
     'devices.listDevices': () => [devices.listDevices(db, userId, 50)],
     'devices.deleteDevicesOverCap': () => [devices.deleteDevicesOverCap(db, userId, 20)],
+    'devices.findDevice': () => [devices.findDevice(db, userId, ['newest', 'older'])],
+    'guessing.countFailure': () => [
+      guessing.countFailure(db, { ...failure, olderLanes: [] }),
+      guessing.countFailure(db, { ...failure, olderLanes: ['older', 'oldest'] }),
+    ],
+    'guessing.takeFailureBack': () => [guessing.takeFailureBack(db, 'lane')],
+    'guessing.suspendLane': () => [guessing.suspendLane(db, { lane: 'lane', failures: 100, nowMs, expiresAtMs: 2 })],
+    'guessing.deleteFailures': () => [guessing.deleteFailures(db, ['lane', 'older'])],
+    'guessing.deleteFailuresOfUser': () => [guessing.deleteFailuresOfUser(db, userId)],
     'verification.findRecipient': () => [verification.findRecipient(db, email)],
     'verification.lockRecipient': () => [verification.lockRecipient(db, email)],
     'login.findCandidate': () => [login.findCandidate(db, email)],
     'login.findCandidateById': () => [login.findCandidateById(db, userId)],
-    'login.lockIfUnchanged': () => [login.lockIfUnchanged(db, user), login.lockIfUnchanged(db, user, nowMs)],
+    'login.lockIfUnchanged': () => [login.lockIfUnchanged(db, candidate), login.lockIfUnchanged(db, candidate, nowMs)],
     'login.lockUser': () => [login.lockUser(db, userId)],
-    'login.recordLogin': () => [login.recordLogin(db, user, { nowMs })],
+    'login.recordLogin': () => [login.recordLogin(db, candidate, { nowMs })],
     'login.replaceOutdatedHash': () => [login.replaceOutdatedHash(db, change)],
     'password.findPasswordOwner': () => [password.findPasswordOwner(db, userId)],
     'password.findResetOwner': () => [password.findResetOwner(db, email)],
@@ -149,6 +161,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'maintenance.sweepSessions': () => [maintenance.sweepSessions(db, 0, 100)],
     'maintenance.sweepOutbox': () => [maintenance.sweepOutbox(db, 0, 100)],
     'maintenance.sweepPendingEmailChanges': () => [maintenance.sweepPendingEmailChanges(db, 0, 100)],
+    'maintenance.sweepPasswordFailures': () => [maintenance.sweepPasswordFailures(db, 0, 100)],
     'maintenance.sweepDevicesUnusedFor': () => [maintenance.sweepDevicesUnusedFor(0)(db, 3, 100)],
     'maintenance.sweepKeysRetiredFor': () => [maintenance.sweepKeysRetiredFor(0)(db, 0, 100)],
     'account.findUser': () => [account.findUser(db, userId)],

@@ -17,6 +17,7 @@ export type Schema = {
   audit_anchors: AuditAnchorsTable;
   pending_email_changes: PendingEmailChangesTable;
   known_devices: KnownDevicesTable;
+  password_failures: PasswordFailuresTable;
   leases: LeasesTable;
   pending_erasures: PendingErasuresTable;
 };
@@ -119,6 +120,14 @@ type AuditAnchorsTable = {
 type PendingEmailChangesTable = { user_id: string; email: string; created_at: number; expires_at: number };
 
 type KnownDevicesTable = { user_id: string; fingerprint: string; first_seen_at: number; last_seen_at: number };
+
+type PasswordFailuresTable = {
+  lane: string;
+  user_id: string | null;
+  failures: number;
+  suspended_at: number | null;
+  expires_at: number;
+};
 
 type PendingErasuresTable = { user_id: string; created_at: number };
 

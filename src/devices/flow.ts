@@ -11,6 +11,7 @@ import {
   deleteDevice,
   deleteDevicesOfUser,
   deleteDevicesOverCap,
+  findDevice,
   insertDevice,
   listDevices,
   touchDevice,
@@ -57,6 +58,16 @@ export async function noticeDevice(deps: Deps, tx: Db, owner: DeviceOwner, conte
   );
 }
 
+/** Names the device of a request when its user is known on it; undefined otherwise. */
+export async function recogniseDevice(
+  deps: Deps,
+  userId: string,
+  context: RequestContext,
+): Promise<string | undefined> {
+  const isKnown = await findDevice(deps.db, userId, fingerprintsOf(deps, userId, context));
+  return isKnown ? describeDevice(context).join(' ') : undefined;
+}
+
 /** Forgets every device of a user: a thief's must be news again after the owner has taken the account back. */
 export async function forgetDevices(tx: Db, userId: string): Promise<void> {
   await deleteDevicesOfUser(tx, userId);
@@ -70,10 +81,14 @@ export async function listKnownDevices(db: Db, userId: string) {
 
 /** One keyed digest for each configured secret, the newest first, so that a rotation forgets no device. */
 function fingerprintsOf(deps: Deps, userId: string, context: RequestContext): [string, ...string[]] {
-  const parts = [userId, readDevice(context.userAgent).family, networkOf(context.clientAddress)];
+  const parts = [userId, ...describeDevice(context)];
   const digestUnder = (root: SecretRoot) => hmacSha256(root.key('device'), parts);
   const { current, all } = deps.keyring;
   return [digestUnder(current), ...all.filter((root) => root !== current).map(digestUnder)];
+}
+
+function describeDevice(context: RequestContext): [family: string, network: string] {
+  return [readDevice(context.userAgent).family, networkOf(context.clientAddress)];
 }
 
 function networkOf(address: string): string {

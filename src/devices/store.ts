@@ -11,6 +11,18 @@ export async function touchDevice(db: Db, userId: string, fingerprint: string, n
   return result.numUpdatedRows > 0n;
 }
 
+/** Says whether a user was seen on a device under one of its digests. */
+export async function findDevice(db: Db, userId: string, fingerprints: readonly string[]): Promise<boolean> {
+  const row = await db
+    .selectFrom('known_devices')
+    .select('user_id')
+    .where('user_id', '=', userId)
+    .where('fingerprint', 'in', [...fingerprints])
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /** Forgets a device under digests that a newer one has replaced. Returns false when there were none. */
 export async function deleteDevice(db: Db, userId: string, fingerprints: readonly string[]): Promise<boolean> {
   if (fingerprints.length === 0) return false;

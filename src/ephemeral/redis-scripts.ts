@@ -100,6 +100,47 @@ export const redisScripts = {
     transformReply: (reply: unknown) => Number(reply),
   }),
 
+  // The attempts of one key and until when no further one is let through. ARGV: now, free attempts, first wait, longest
+  // wait and memory in milliseconds. What PEXPIRE has not collected yet is dead by the caller's clock.
+  latchkeyAttempt: defineScript({
+    NUMBER_OF_KEYS: 1,
+    HAS_DEADLINE: true,
+    SCRIPT: `${refuseWhenLate}
+      local now, free, first, longest, memory = unpack(ARGV)
+      now = tonumber(now)
+      local found = redis.call('HMGET', KEYS[1], 'attempts', 'blocked_until', 'counted_at')
+      local attempts = tonumber(found[1] or '0')
+      if found[1] and tonumber(found[3]) + tonumber(memory) <= now then attempts = 0
+      elseif found[1] and tonumber(found[2]) > now then return 0 end
+      attempts = attempts + 1
+      local blocked_until = 0
+      if attempts >= tonumber(free) then
+        blocked_until = now + math.min(tonumber(longest), tonumber(first) * 2 ^ (attempts - tonumber(free)))
+      end
+      redis.call('HSET', KEYS[1], 'attempts', attempts, 'blocked_until', string.format('%.0f', blocked_until),
+        'counted_at', ARGV[1])
+      redis.call('PEXPIRE', KEYS[1], memory)
+      return 1`,
+    parseCommand(parser, key: string, ...args: string[]) {
+      parser.pushKey(key);
+      parser.push(...args);
+    },
+    transformReply: (reply: unknown) => reply === 1,
+  }),
+
+  latchkeyTakeAttemptBack: defineScript({
+    NUMBER_OF_KEYS: 1,
+    SCRIPT: `
+      local attempts = tonumber(redis.call('HGET', KEYS[1], 'attempts') or '0')
+      if attempts <= 1 then return redis.call('DEL', KEYS[1]) end
+      redis.call('HSET', KEYS[1], 'attempts', attempts - 1, 'blocked_until', 0)
+      return 1`,
+    parseCommand(parser, key: string) {
+      parser.pushKey(key);
+    },
+    transformReply: (reply: unknown) => reply,
+  }),
+
   // The sessions of one user: a field for each, and until when none may be served or added. Their expiry is by the
   // clock of Redis, the one that all instances share.
   latchkeySessionRead: defineScript({

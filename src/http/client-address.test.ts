@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { fastify } from 'fastify';
-import { clientAddress, clientNetwork } from './client-address.ts';
+import { clientNetwork } from '../client-network.ts';
+import { clientAddress } from './client-address.ts';
 
 const proxy = '10.0.0.1';
 

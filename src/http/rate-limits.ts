@@ -1,9 +1,10 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import { clientNetwork } from '../client-network.ts';
 import { answerWithin } from '../deadline.ts';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
-import { clientAddress, clientNetwork } from './client-address.ts';
+import { clientAddress } from './client-address.ts';
 
 /** How many requests one client (an IPv4 address or an IPv6 /64) may make in a stretch of time. */
 const limits = {

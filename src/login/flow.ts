@@ -4,13 +4,14 @@ import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
 import { noticeDevice } from '../devices/flow.ts';
 import { AppError } from '../errors.ts';
+import { type Attempt, forgetFailures, tryPassword, withRightPassword } from '../guessing/flow.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
 import { readEmailAddress, useVerificationToken } from '../verification/flow.ts';
 import { refusePassword, refuseProof } from './refusal.ts';
 import { findCandidate, type LoginCandidate, recordLogin, replaceOutdatedHash } from './store.ts';
 
-type LoginMethod = 'password' | 'code';
+type Proven = { method: 'password'; attempt: Attempt } | { method: 'code'; proofSentAtMs: number };
 type LoginResult = { tokens: IssuedTokens; account: Account };
 type CommittedLogin = { session: Awaited<ReturnType<typeof openSession>>; account: Account };
 
@@ -25,12 +26,14 @@ export async function logIn(
 ): Promise<LoginResult> {
   const email = readEmailAddress(input.email);
   const candidate = await findCandidate(deps.db, email);
-  const check = await deps.passwords.verify(input.password, candidate?.password_hash ?? null, context.signal);
-  if (candidate === undefined || !check.matches || candidate.status !== 'active') {
-    return refusePassword(deps, { userId: candidate?.id ?? null, check, use: 'password' }, context);
+  const attempt = await tryPassword(deps, { email, owner: candidate }, input.password, context);
+  if (candidate === undefined || !attempt.matches || candidate.status !== 'active') {
+    return refusePassword(deps, { owner: candidate, attempt, use: 'password' }, context);
   }
-  const login = await completeLogin(deps, candidate, { method: 'password' }, context);
-  if (check.outdated && candidate.password_hash !== null) {
+  const login = await withRightPassword(deps, attempt, () =>
+    completeLogin(deps, candidate, { method: 'password', attempt }, context),
+  );
+  if (attempt.check.outdated && candidate.password_hash !== null) {
     await rehash(deps, candidate.id, candidate.password_hash, input.password);
   }
   return withTokens(deps, login);
@@ -54,14 +57,17 @@ export async function logInWithCode(
 async function completeLogin(
   deps: Deps,
   candidate: LoginCandidate,
-  { method, proofSentAtMs }: { method: LoginMethod; proofSentAtMs?: number },
+  proven: Proven,
   context: RequestContext,
 ): Promise<CommittedLogin> {
+  const { method } = proven;
+  const proofSentAtMs = method === 'code' ? proven.proofSentAtMs : undefined;
   const nowMs = deps.clock.now();
   const login = await inTransaction(deps.db, async (tx) => {
     if (!(await recordLogin(tx, candidate, { nowMs, proofSentAtMs }))) {
       throw new AppError(method === 'password' ? 'invalid_credentials' : 'invalid_verification_token');
     }
+    if (method === 'password') await forgetFailures(tx, proven.attempt);
     await noticeDevice(deps, tx, candidate, context);
     const opened = await openSession(deps, tx, candidate.id, context);
     const details = { method, session_id: opened.session.id };

@@ -132,7 +132,7 @@ describeOnBackends('re-authentication', {}, (system) => {
     const user = await registerStaleUser();
     await assertOneEvent(ask(user, { password: 'not the password' }));
     const [event] = await eventsOf(user.id);
-    assert.deepEqual([event?.type, event?.details], ['reauthentication.refused', '{}']);
+    assert.deepEqual([event?.type, event?.details], ['reauthentication.refused', '{"attempt":"compared"}']);
     await assertStale(user);
     assert.equal((await readMe(system(), user.accessToken)).status, 200, 'the session goes on');
   });

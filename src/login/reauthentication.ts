@@ -2,6 +2,7 @@ import { recordEvent } from '../audit/flow.ts';
 import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
+import { type Attempt, forgetFailures, tryPassword, withRightPassword } from '../guessing/flow.ts';
 import type { RequestContext } from '../request-context.ts';
 import { renewAuthentication } from '../sessions/flow.ts';
 import type { Principal } from '../sessions/principal.ts';
@@ -32,9 +33,12 @@ async function byPassword(
   password: string,
   context: RequestContext,
 ): Promise<void> {
-  const check = await deps.passwords.verify(password, candidate.password_hash, context.signal);
-  if (!check.matches) await refusePassword(deps, { userId: candidate.id, check, use: 'reauthentication' }, context);
-  await complete(deps, principal, candidate, { method: 'password' }, context);
+  const target = { email: candidate.email, owner: candidate, sessionId: principal.sessionId };
+  const attempt = await tryPassword(deps, target, password, context);
+  if (!attempt.matches) await refusePassword(deps, { owner: candidate, attempt, use: 'reauthentication' }, context);
+  await withRightPassword(deps, attempt, () =>
+    complete(deps, principal, candidate, { method: 'password', attempt }, context),
+  );
 }
 
 async function byCode(
@@ -56,14 +60,17 @@ async function complete(
   deps: Deps,
   principal: Principal,
   candidate: LoginCandidate,
-  { method, proofSentAtMs }: { method: 'password' | 'code'; proofSentAtMs?: number },
+  proven: { method: 'password'; attempt: Attempt } | { method: 'code'; proofSentAtMs: number },
   context: RequestContext,
 ): Promise<void> {
+  const { method } = proven;
+  const proofSentAtMs = method === 'code' ? proven.proofSentAtMs : undefined;
   await inTransaction(deps.db, async (tx) => {
     // The password, the address or the status may have changed since it was checked.
     if (!(await lockIfUnchanged(tx, candidate, proofSentAtMs))) {
       throw new AppError(method === 'password' ? 'invalid_credentials' : 'invalid_verification_token');
     }
+    if (method === 'password') await forgetFailures(tx, proven.attempt);
     await renewAuthentication(deps, tx, principal);
     const event = { type: 'session.reauthenticated', userId: candidate.id, details: { method } } as const;
     await recordEvent(tx, event, context, deps.clock.now());

@@ -1,8 +1,9 @@
+import type { DetailsOf } from '../audit/events.ts';
 import { recordEvent } from '../audit/flow.ts';
-import type { PasswordCheck } from '../crypto/passwords.ts';
 import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
+import { type Attempt, type SuspendedOwner, suspendIfSpent } from '../guessing/flow.ts';
 import type { RequestContext } from '../request-context.ts';
 import { lockUser } from './store.ts';
 
@@ -10,11 +11,20 @@ import { lockUser } from './store.ts';
 type PasswordUse = 'password' | 'reauthentication' | 'password_change';
 
 /** What a refusal is written as. A login proves nobody; elsewhere the session says who asks. */
-const refusals = {
-  password: { type: 'login.failed', details: { method: 'password' }, isProved: false },
-  reauthentication: { type: 'reauthentication.refused', details: {}, isProved: true },
-  password_change: { type: 'password_change.refused', details: {}, isProved: true },
-} as const;
+type Refusal =
+  | { type: 'login.failed'; details: DetailsOf<'login.failed'>; isProved: false }
+  | {
+      type: 'reauthentication.refused' | 'password_change.refused';
+      details: DetailsOf<'reauthentication.refused'>;
+      isProved: true;
+    };
+
+function describeRefusal(use: PasswordUse, { isThrottled, isSuspended }: Attempt): Refusal {
+  const attempt = isThrottled ? 'throttled' : isSuspended ? 'suspended' : 'compared';
+  if (use === 'password') return { type: 'login.failed', details: { method: 'password', attempt }, isProved: false };
+  const type = use === 'reauthentication' ? 'reauthentication.refused' : 'password_change.refused';
+  return { type, details: { attempt }, isProved: true };
+}
 
 /**
  * Refuses a password, wherever it was asked for: it is the same guess at the same password, and is written in the
@@ -22,24 +32,30 @@ const refusals = {
  */
 export async function refusePassword(
   deps: Deps,
-  refused: { userId: string | null; check: PasswordCheck; use: PasswordUse },
+  refused: { owner: SuspendedOwner | undefined; attempt: Attempt; use: PasswordUse },
   context: RequestContext,
 ): Promise<never> {
-  const { userId, check, use } = refused;
-  if (check.unreadable) {
+  const { owner, attempt, use } = refused;
+  if (attempt.check.unreadable) {
     // The owner has to reset it, or the operator to give the secret back.
     const reason = 'a stored password hash cannot be read: its secret is not configured, or it is damaged';
-    deps.log.warn({ user_id: userId }, reason);
+    deps.log.warn({ user_id: owner?.id }, reason);
   }
   await inTransaction(deps.db, async (tx) => {
     // An account deleted while its password was checked leaves nothing of who tried. The look-up is made for an
     // unknown address too, so that the work is the same.
-    const isThere = await lockUser(tx, userId ?? '');
-    const { type, details, isProved } = refusals[use];
-    const subject = isThere ? userId : null;
-    const event = { type, userId: subject, actorId: isProved ? subject : null, details };
-    await recordEvent(tx, event, context, deps.clock.now());
+    const isThere = await lockUser(tx, owner?.id ?? '');
+    const subject = isThere ? (owner?.id ?? null) : null;
+    const { isProved, ...refusal } = describeRefusal(use, attempt);
+    await recordEvent(
+      tx,
+      { ...refusal, userId: subject, actorId: isProved ? subject : null },
+      context,
+      deps.clock.now(),
+    );
+    await suspendIfSpent(deps, tx, attempt, isThere ? owner : undefined, context);
   });
+  deps.outbox.wake();
   throw new AppError('invalid_credentials');
 }
 
@@ -47,7 +63,12 @@ export async function refusePassword(
 export async function refuseProof(deps: Deps, userId: string | null, context: RequestContext): Promise<never> {
   await inTransaction(deps.db, async (tx) => {
     const subject = (await lockUser(tx, userId ?? '')) ? userId : null;
-    const event = { type: 'login.failed', userId: subject, actorId: null, details: { method: 'code' } } as const;
+    const event = {
+      type: 'login.failed',
+      userId: subject,
+      actorId: null,
+      details: { method: 'code', attempt: 'compared' },
+    } as const;
     await recordEvent(tx, event, context, deps.clock.now());
   });
   throw new AppError('invalid_verification_token');

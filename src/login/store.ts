@@ -1,7 +1,10 @@
 import type { Db, UserRow } from '../db/schema.ts';
 
 /** What a login must know of an account. */
-export type LoginCandidate = Pick<UserRow, 'id' | 'email' | 'locale' | 'status' | 'password_hash'>;
+export type LoginCandidate = Pick<
+  UserRow,
+  'id' | 'email' | 'locale' | 'status' | 'password_hash' | 'proofs_valid_from'
+>;
 
 /** Finds the account at a canonical address. */
 export function findCandidate(db: Db, email: string): Promise<LoginCandidate | undefined> {
@@ -14,7 +17,7 @@ export function findCandidateById(db: Db, userId: string): Promise<LoginCandidat
 }
 
 function selectCandidate(db: Db) {
-  return db.selectFrom('users').select(['id', 'email', 'locale', 'status', 'password_hash']);
+  return db.selectFrom('users').select(['id', 'email', 'locale', 'status', 'password_hash', 'proofs_valid_from']);
 }
 
 /**

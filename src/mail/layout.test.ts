@@ -130,6 +130,13 @@ const samples: Record<Message['kind'], Sample[]> = {
       ],
     ),
   ],
+  password_suspended: [
+    noticeSample({ kind: 'password_suspended' }, 'Too many wrong passwords', [
+      'For your account at https://auth.example.com a hundred wrong passwords were tried in a row. From where that happened no password is accepted any more, not even the right one.',
+      'Nobody got in by it. Where you are logged in you stay logged in, and e-mailed codes still log you in.',
+      'To use your password everywhere again, reset it with an e-mailed code.',
+    ]),
+  ],
   session_ended_for_reuse: [
     noticeSample({ kind: 'session_ended_for_reuse' }, 'We ended one of your sessions', [
       'Somebody used an old login token of your account at https://auth.example.com a second time. That can mean that it was copied, so we ended the session that it belonged to.',

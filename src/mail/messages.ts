@@ -8,6 +8,7 @@ export type Message =
   | { kind: 'address_in_use' }
   | { kind: 'password_changed' }
   | { kind: 'password_reset' }
+  | { kind: 'password_suspended' }
   | { kind: 'email_changed' }
   | { kind: 'new_sign_in'; device: string | null; clientAddress: string; time: string }
   | { kind: 'session_ended_for_reuse' };

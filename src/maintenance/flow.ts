@@ -9,6 +9,7 @@ import {
   sweepDevicesUnusedFor,
   sweepKeysRetiredFor,
   sweepOutbox,
+  sweepPasswordFailures,
   sweepPendingEmailChanges,
   sweepSessions,
   takeLease,
@@ -46,6 +47,7 @@ export function createMaintenance(deps: Deps): Maintenance {
   async function runOnce(): Promise<number | undefined> {
     const nowMs = deps.clock.now();
     await deps.ephemeral.collect(nowMs);
+    deps.throttle?.collect(nowMs);
     if (!(await takeLease(deps.db, { ...lease, nowMs, untilMs: nowMs + leaseMs }))) return undefined;
     let removed = 0;
     for (const sweep of sweeps) {
@@ -105,6 +107,7 @@ function listSweeps(deps: Deps): Sweep[] {
     sweepSessions,
     sweepOutbox,
     sweepPendingEmailChanges,
+    sweepPasswordFailures,
     sweepDevicesUnusedFor(deviceMemoryMs),
     sweepKeysRetiredFor(accessTokens.ttlSeconds * 1000 + noticeMs),
   ];

@@ -31,6 +31,9 @@ export const sweepOutbox = sweepExpired('outbox', 'id', 'expires_at');
 /** Removes changes of address that were never completed. */
 export const sweepPendingEmailChanges = sweepExpired('pending_email_changes', 'user_id', 'expires_at');
 
+/** Removes counts of wrong passwords that nothing was added to for long. */
+export const sweepPasswordFailures = sweepExpired('password_failures', 'lane', 'expires_at');
+
 /** Removes the rows of a table whose time is over, the oldest first. Both columns are the table's own. */
 function sweepExpired<T extends keyof Schema & string>(
   table: T,
@@ -38,9 +41,10 @@ function sweepExpired<T extends keyof Schema & string>(
   expiry: keyof Schema[T] & string,
 ): Sweep {
   return async (db, nowMs, batch) => {
+    // What was used again since it was found stays: PostgreSQL looks at the condition outside once more.
     const [from, id, end] = [sql.table(table), sql.ref(key), sql.ref(expiry)];
     const oldest = sql`select ${id} from ${from} where ${end} <= ${nowMs} order by ${end} limit ${batch}`;
-    const result = await sql`delete from ${from} where ${id} in (${oldest})`.execute(db);
+    const result = await sql`delete from ${from} where ${id} in (${oldest}) and ${end} <= ${nowMs}`.execute(db);
     return Number(result.numAffectedRows ?? 0n);
   };
 }

@@ -5,13 +5,20 @@ import { inTransaction } from '../db/database.ts';
 import type { Deps } from '../deps.ts';
 import { forgetDevices, rememberDevice } from '../devices/flow.ts';
 import { AppError } from '../errors.ts';
+import { type Attempt, forgetFailures, tryPassword, withRightPassword } from '../guessing/flow.ts';
 import { refusePassword } from '../login/refusal.ts';
 import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { endSessionsOfUser } from '../sessions/flow.ts';
 import type { Principal } from '../sessions/principal.ts';
 import { forgetAddress, type Proof, peekProof, useVerificationToken } from '../verification/flow.ts';
-import { findPasswordOwner, findResetOwner, replacePasswordHash, setPasswordHash } from './store.ts';
+import {
+  findPasswordOwner,
+  findResetOwner,
+  type PasswordOwner,
+  replacePasswordHash,
+  setPasswordHash,
+} from './store.ts';
 
 /** Refuses a new password that is too short, common, or built from the address of its account. */
 export function requireAcceptablePassword(deps: Deps, password: string, email: string, path: string): void {
@@ -31,16 +38,29 @@ export async function changePassword(
 ): Promise<void> {
   const owner = await findPasswordOwner(deps.db, principal.userId);
   if (owner === undefined) throw new AppError('invalid_token');
-  const check = await deps.passwords.verify(input.currentPassword, owner.password_hash, context.signal);
-  if (!check.matches) await refusePassword(deps, { userId: owner.id, check, use: 'password_change' }, context);
-  requireAcceptablePassword(deps, input.newPassword, owner.email, '/new_password');
-  const newHash = await deps.passwords.hash(input.newPassword, context.signal);
+  const target = { email: owner.email, owner, sessionId: principal.sessionId };
+  const attempt = await tryPassword(deps, target, input.currentPassword, context);
+  if (!attempt.matches) await refusePassword(deps, { owner, attempt, use: 'password_change' }, context);
+  await withRightPassword(deps, attempt, async () => {
+    requireAcceptablePassword(deps, input.newPassword, owner.email, '/new_password');
+    const newHash = await deps.passwords.hash(input.newPassword, context.signal);
+    await applyPasswordChange(deps, principal, { owner, newHash, attempt }, context);
+  });
+  deps.outbox.wake();
+}
 
+async function applyPasswordChange(
+  deps: Deps,
+  principal: Principal,
+  { owner, newHash, attempt }: { owner: PasswordOwner; newHash: string; attempt: Attempt },
+  context: RequestContext,
+): Promise<void> {
   const nowMs = deps.clock.now();
   await inTransaction(deps.db, async (tx) => {
     const change = { userId: owner.id, oldHash: owner.password_hash, newHash, nowMs };
     // Changed by somebody else while we hashed: the password that was checked is no longer the current one.
     if (!(await replacePasswordHash(tx, change))) throw new AppError('invalid_credentials');
+    await forgetFailures(tx, attempt);
     const ended = await endSessionsOfUser(deps, tx, owner.id, principal.sessionId);
     await forgetDevices(tx, owner.id);
     await rememberDevice(deps, tx, owner.id, context);
@@ -49,7 +69,6 @@ export async function changePassword(
     await recordEvent(tx, { type: 'password.changed', userId: owner.id, details }, context, nowMs);
     await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_changed' }, nowMs));
   });
-  deps.outbox.wake();
 }
 
 /**

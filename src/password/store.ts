@@ -1,13 +1,13 @@
 import type { Db, UserRow } from '../db/schema.ts';
 
 /** What changing a password must know of the account. */
-export type PasswordOwner = Pick<UserRow, 'id' | 'email' | 'locale' | 'password_hash'>;
+export type PasswordOwner = Pick<UserRow, 'id' | 'email' | 'locale' | 'status' | 'password_hash' | 'proofs_valid_from'>;
 
 /** Reads the account whose password is to change. */
 export function findPasswordOwner(db: Db, userId: string): Promise<PasswordOwner | undefined> {
   return db
     .selectFrom('users')
-    .select(['id', 'email', 'locale', 'password_hash'])
+    .select(['id', 'email', 'locale', 'status', 'password_hash', 'proofs_valid_from'])
     .where('id', '=', userId)
     .executeTakeFirst();
 }
@@ -27,7 +27,10 @@ export async function replacePasswordHash(
 }
 
 /** Finds whose password an address resets. */
-export function findResetOwner(db: Db, email: string): Promise<Omit<PasswordOwner, 'password_hash'> | undefined> {
+export function findResetOwner(
+  db: Db,
+  email: string,
+): Promise<Pick<PasswordOwner, 'id' | 'email' | 'locale'> | undefined> {
   return db.selectFrom('users').select(['id', 'email', 'locale']).where('email', '=', email).executeTakeFirst();
 }
 

@@ -60,6 +60,15 @@ function write(message: Message, serviceUrl: string): MessageContent {
           'If it was not you, somebody can read your mail: change the password of your mailbox, then this one.',
         ],
       };
+    case 'password_suspended':
+      return {
+        subject: 'Too many wrong passwords',
+        opening: [
+          `For your account at ${serviceUrl} a hundred wrong passwords were tried in a row. From where that happened no password is accepted any more, not even the right one.`,
+          'Nobody got in by it. Where you are logged in you stay logged in, and e-mailed codes still log you in.',
+        ],
+        closing: ['To use your password everywhere again, reset it with an e-mailed code.'],
+      };
     case 'email_changed':
       return {
         subject: 'Your e-mail address was changed',
