@@ -143,7 +143,7 @@ describeOnBackends('wrong passwords in a row', { HASH_QUEUE_MAX: '1000' }, (syst
     await inParallel(150, () => tryLogin(system(), user.email, wrongPassword, newPlace()));
     const failures = await failuresOf(system(), user.id);
     assert.equal(failures.length, 150);
-    assert.equal(failures.filter(({ suspended }) => suspended === true).length, 50);
+    assert.equal(failures.filter(({ attempt }) => attempt === 'suspended').length, 50);
     assert.deepEqual([await suspendedEvents(user), await mailsTo(user.email)], [[{ lane: 'public' }], 1]);
     await guess(system(), user.email, 10);
     assert.deepEqual([(await suspendedEvents(user)).length, await mailsTo(user.email)], [1, 1]);
