@@ -83,7 +83,7 @@ export async function forgetFailuresOfUser(tx: Db, userId: string): Promise<void
 
 /**
  * Suspends the lane of a failed attempt when it was one too many, with an event and a mail to the owner, once. Pass the
- * transaction that records the failure. An address without an account costs the same work.
+ * transaction that records the failure, and wake the outbox after it when the answer is true. An address without an account costs the same work.
  */
 export async function suspendIfSpent(
   deps: Deps,
@@ -91,11 +91,11 @@ export async function suspendIfSpent(
   { lane, failures, isThrottled }: Attempt,
   owner: SuspendedOwner | undefined,
   context: RequestContext,
-): Promise<void> {
-  if (isThrottled || failures < failuresMax) return;
+): Promise<boolean> {
+  if (isThrottled || failures < failuresMax) return false;
   const nowMs = deps.clock.now();
   const expiresAtMs = nowMs + suspensionMemoryMs;
-  if (!(await suspendLane(tx, { lane: lane.digest, failures: failuresMax, nowMs, expiresAtMs }))) return;
+  if (!(await suspendLane(tx, { lane: lane.digest, failures: failuresMax, nowMs, expiresAtMs }))) return false;
   const userId = owner?.id ?? null;
   // Only a session says who tried.
   const actorId = lane.kind === 'session' ? userId : null;
@@ -104,6 +104,7 @@ export async function suspendIfSpent(
   const mail = notice(owner ?? nobody, { kind: 'password_suspended' }, nowMs);
   const isTold = owner?.status === 'active';
   await deps.outbox.enqueue(tx, { ...mail, userId: owner?.id ?? null, to: isTold ? mail.to : null });
+  return true;
 }
 
 const nobody = { id: '', email: '', locale: null };

@@ -41,7 +41,7 @@ export async function refusePassword(
     const reason = 'a stored password hash cannot be read: its secret is not configured, or it is damaged';
     deps.log.warn({ user_id: owner?.id }, reason);
   }
-  await inTransaction(deps.db, async (tx) => {
+  const hasMail = await inTransaction(deps.db, async (tx) => {
     // An account deleted while its password was checked leaves nothing of who tried. The look-up is made for an
     // unknown address too, so that the work is the same.
     const isThere = await lockUser(tx, owner?.id ?? '');
@@ -53,9 +53,9 @@ export async function refusePassword(
       context,
       deps.clock.now(),
     );
-    await suspendIfSpent(deps, tx, attempt, isThere ? owner : undefined, context);
+    return suspendIfSpent(deps, tx, attempt, isThere ? owner : undefined, context);
   });
-  deps.outbox.wake();
+  if (hasMail) deps.outbox.wake();
   throw new AppError('invalid_credentials');
 }
 
