@@ -52,6 +52,7 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   const sharedSchemas = [problemSchema, userSchema, sessionSchema, tokenResponseSchema, loginResponseSchema];
   for (const schema of sharedSchemas) app.addSchema(schema);
   app.decorateRequest('principal', null);
+  app.decorateRequest('counted', null);
 
   registerRequestLog(app);
   app.addHook('onRequest', requireOneHost);
@@ -59,7 +60,9 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   await registerOpenApi(app);
   const answerOtherMethods = watchRoutes(app);
 
-  const tools: RouteTools = { guard: createBearerGuard(deps), limit: createRateLimits(deps) };
+  const { limit, limitAccount } = createRateLimits(deps);
+  app.addHook('preHandler', limitAccount);
+  const tools: RouteTools = { guard: createBearerGuard(deps), limit };
   registerVerification(app, deps, tools);
   registerRegistration(app, deps, tools);
   registerLogin(app, deps, tools);

@@ -9,7 +9,7 @@ import {
 } from 'node:crypto';
 
 /** The purposes for which a key is derived. One label each, so that no key serves two ends. */
-type KeyLabel = 'code' | 'refresh-token' | 'password-pepper' | 'seal' | 'device';
+type KeyLabel = 'code' | 'refresh-token' | 'password-pepper' | 'seal' | 'device' | 'limit';
 
 /** The keys derived from one value of SECRET_KEY. */
 export type SecretRoot = {
@@ -21,7 +21,7 @@ export type SecretRoot = {
 /** All configured secrets, newest first: the first one makes, every one verifies and opens. */
 export type Keyring = { current: SecretRoot; all: readonly SecretRoot[] };
 
-const keyLabels: readonly KeyLabel[] = ['code', 'refresh-token', 'password-pepper', 'seal', 'device'];
+const keyLabels: readonly KeyLabel[] = ['code', 'refresh-token', 'password-pepper', 'seal', 'device', 'limit'];
 const keyBytes = 32;
 
 /** Derives every key from the values of SECRET_KEY by HKDF-SHA-256 (RFC 5869), newest value first. */
