@@ -5,7 +5,9 @@ export type LimitScope = 'ip' | 'account' | 'pair';
 export type LimitPolicy = { requests: number; perSeconds: number; scope: LimitScope };
 
 /** Either the policies of a text, or what is wrong with it. */
-type PoliciesOrFault = { policies: readonly LimitPolicy[]; fault?: undefined } | { fault: string };
+type PoliciesOrFault =
+  | { policies: readonly LimitPolicy[]; fault?: undefined }
+  | { policies?: undefined; fault: string };
 
 const maxRequests = 1_000_000;
 const maxStretchSeconds = 7 * 86_400;
