@@ -35,8 +35,15 @@ const meanings: Meanings = {
     'src/http/health.ts': {
       probeTimeoutMs: 'the look of `/health/ready` at a component',
     },
-    'src/http/rate-limits.ts': {
+    'src/http/limit-counter.ts': {
       redisDeadlineMs: 'an answer of Redis about a limit, before this process’s own count is used alone',
+      maxKeysPerPolicy: 'clients or accounts that a process counts one by one for each policy of a limit',
+      crowds: 'crowds in which it counts the others together',
+    },
+    'src/limit-grammar.ts': {
+      maxRequests: 'requests in a policy of RATE_LIMITS',
+      maxStretchSeconds: 'the stretch of time of one',
+      maxPolicies: 'policies of one limit',
     },
     'src/keys/routes.ts': {
       maxAgeSeconds: 'for which others may keep the JWKS',
