@@ -14,8 +14,17 @@ const meanings: Meanings = {
   HTTP: {
     'src/app.ts': {
       bodyLimitBytes: 'the body of a request; more is 413',
-      requestTimeoutMs: 'a request, from its first byte to the last of its body',
-      keepAliveTimeoutMs: 'an idle connection of a client or proxy',
+    },
+    'src/http/connection-limits.ts': {
+      headersMs: 'the headers of a request, from its first byte or from the connection; then 408',
+      requestMs: 'a request, from its first byte to the last of its body; then 408',
+      checkEveryMs: 'between two looks at which connections have used these up',
+      keepAliveMs: 'an idle connection of a client or proxy',
+      silenceMs: 'a connection whose client takes nothing of its answer',
+      requestsPerConnection: 'requests on one connection; the last is answered with `Connection: close`',
+      connections: 'connections at once; one more is closed without an answer',
+      maxHeaders: 'headers of a request; more is 431',
+      tellEveryMs: 'between two lines in the log about too many connections',
     },
     'src/http/context.ts': {
       userAgentMaxLength: 'characters kept of a `User-Agent`',
@@ -237,6 +246,9 @@ const meanings: Meanings = {
     },
   },
   Stopping: {
+    'src/http/listener.ts': {
+      reuseGraceMs: 'for which an idle connection may still be reused',
+    },
     'src/shutdown.ts': {
       drainLimitMs: 'requests under way',
       exitLimitMs: 'the whole stop',
