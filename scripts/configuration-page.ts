@@ -1,4 +1,5 @@
 import { fileVariables } from '../src/config-schema.ts';
+import { limitNames, limitTable } from '../src/limit-table.ts';
 import { exampleSecret, listRequiredInProduction, listVariables, refusals, type Variable } from './variables.ts';
 
 /**
@@ -49,6 +50,22 @@ Some may come from a file, as container secrets do: set \`<NAME>_FILE\` to its p
 the value is cut off, and setting both is refused. It works for ${codeList(fileVariables)}.
 
 ${table([['Variable', 'Default', 'Allowed', 'Meaning'], ...rows])}
+
+## RATE_LIMITS
+
+\`off\`, \`on\`, or what differs from the defaults, with a semicolon between: \`<limit>=<policy>,<policy>;<limit>=…\`. A
+policy is \`<requests>/<stretch>/<scope>\`:
+
+- requests: 1 to 1000000;
+- stretch: \`s\`, \`m\`, \`h\` or \`d\`, or a number of them such as \`15m\`, up to seven days;
+- scope: \`ip\` for each client address (an IPv6 client is its /64), \`account\` for each account, \`pair\` for each account from
+  each client address.
+
+What is named loses its defaults, which are these (docs/operations.md says of what each is the limit):
+
+${limitNames.map((name) => `- \`${name}=${limitTable[name].policies}\``).join('\n')}
+
+Only by \`ip\` can be limited ${codeList(limitNames.filter((name) => limitTable[name].scopes.length === 1))}.
 
 ## Rules between values
 

@@ -14,8 +14,17 @@ const meanings: Meanings = {
   HTTP: {
     'src/app.ts': {
       bodyLimitBytes: 'the body of a request; more is 413',
-      requestTimeoutMs: 'a request, from its first byte to the last of its body',
-      keepAliveTimeoutMs: 'an idle connection of a client or proxy',
+    },
+    'src/http/connection-limits.ts': {
+      headersMs: 'the headers of a request, from its first byte or from the connection; then 408',
+      requestMs: 'a request, from its first byte to the last of its body; then 408',
+      checkEveryMs: 'between two looks at which connections have used these up',
+      keepAliveMs: 'an idle connection of a client or proxy',
+      silenceMs: 'a connection whose client takes nothing of its answer',
+      requestsPerConnection: 'requests on one connection; the last is answered with `Connection: close`',
+      connections: 'connections at once; one more is closed without an answer',
+      maxHeaders: 'headers of a request; more is 431',
+      tellEveryMs: 'between two lines in the log about too many connections',
     },
     'src/http/context.ts': {
       userAgentMaxLength: 'characters kept of a `User-Agent`',
@@ -35,8 +44,15 @@ const meanings: Meanings = {
     'src/http/health.ts': {
       probeTimeoutMs: 'the look of `/health/ready` at a component',
     },
-    'src/http/rate-limits.ts': {
+    'src/http/limit-counter.ts': {
       redisDeadlineMs: 'an answer of Redis about a limit, before this process’s own count is used alone',
+      maxKeysPerPolicy: 'clients or accounts that a process counts one by one for each policy of a limit',
+      crowds: 'crowds in which it counts the others together',
+    },
+    'src/limit-grammar.ts': {
+      maxRequests: 'requests in a policy of RATE_LIMITS',
+      maxStretchSeconds: 'the stretch of time of one',
+      maxPolicies: 'policies of one limit',
     },
     'src/keys/routes.ts': {
       maxAgeSeconds: 'for which others may keep the JWKS',
@@ -250,6 +266,9 @@ const meanings: Meanings = {
     },
   },
   Stopping: {
+    'src/http/listener.ts': {
+      reuseGraceMs: 'for which an idle connection may still be reused',
+    },
     'src/shutdown.ts': {
       drainLimitMs: 'requests under way',
       exitLimitMs: 'the whole stop',

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { limitNames, limitTable } from '../src/limit-table.ts';
 import { type Limit, listLimits } from './limits.ts';
 
 const path = join(import.meta.dirname, '../docs/operations.md');
@@ -12,13 +13,28 @@ export function renderOperationsPage(): string {
   const [from, to] = [text.indexOf(begin), text.indexOf(end)];
   if (from < 0 || to < from) throw new Error('docs/operations.md has lost the marks of its tables');
   const rooms = Map.groupBy(listLimits(), ({ room }) => room);
-  const tables = [...rooms].map(([room, limits]) => `### ${room}\n\n${renderTable(limits)}`);
+  const tables = [
+    `### Requests\n\n${renderRateLimits()}`,
+    ...[...rooms].map(([room, limits]) => `### ${room}\n\n${renderConstants(limits)}`),
+  ];
   return `${text.slice(0, from)}${begin}\n\n${tables.join('\n\n')}\n\n${text.slice(to)}`;
 }
 
-function renderTable(limits: readonly Limit[]): string {
-  const header = ['Of', 'Value', 'In the source'];
-  const rows = [header, ...limits.map(({ meaning, value, place }) => [meaning, value, `\`${place}\``])];
+function renderRateLimits(): string {
+  const rows = limitNames.map((name) => {
+    const { of, policies, scopes } = limitTable[name];
+    return [`\`${name}\``, of, `\`${policies}\``, scopes.map((scope) => `\`${scope}\``).join(', ')];
+  });
+  return renderTable(['Limit', 'Of', 'Default', 'Possible scopes'], rows);
+}
+
+function renderConstants(limits: readonly Limit[]): string {
+  const rows = limits.map(({ meaning, value, place }) => [meaning, value, `\`${place}\``]);
+  return renderTable(['Of', 'Value', 'In the source'], rows);
+}
+
+function renderTable(header: readonly string[], body: readonly (readonly string[])[]): string {
+  const rows = [header, ...body];
   // As wide as the formatter would make them.
   const widths = header.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   const lines = rows.map((row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`);

@@ -11,6 +11,13 @@ import { AppError } from './errors.ts';
 import type { ApiInstance } from './http/api.ts';
 import { createBearerGuard } from './http/bearer-guard.ts';
 import { type ConnectionErrors, createConnectionErrors } from './http/connection-errors.ts';
+import {
+  type ConnectionLimits,
+  connectionLimits,
+  connectionOptions,
+  limitConnections,
+  refuseManyHeaders,
+} from './http/connection-limits.ts';
 import { registerErrorPage } from './http/error-page.ts';
 import { requireOneHost, requirePlainUtf8 } from './http/headers.ts';
 import { registerHealth } from './http/health.ts';
@@ -33,14 +40,12 @@ import { loginResponseSchema, sessionSchema, tokenResponseSchema } from './sessi
 import { registerVerification } from './verification/routes.ts';
 
 const bodyLimitBytes = 32 * 1024;
-const requestTimeoutMs = 15_000;
-const keepAliveTimeoutMs = 65_000;
 
 /** Builds the HTTP application: plugins, error handling, then every feature in order. */
-export async function buildApp(deps: Deps): Promise<ApiInstance> {
+export async function buildApp(deps: Deps, limits = connectionLimits): Promise<ApiInstance> {
   const { PUBLIC_URL, DOCS } = deps.config.environment;
   const connectionErrors = createConnectionErrors(PUBLIC_URL);
-  const app = createInstance(deps, connectionErrors);
+  const app = createInstance(deps, connectionErrors, limits);
   app.setErrorHandler((error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error));
   app.setNotFoundHandler((request, reply) => sendProblem(request, reply, PUBLIC_URL, new AppError('not_found')));
   app.setValidatorCompiler(compileValidator);
@@ -52,14 +57,22 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   const sharedSchemas = [problemSchema, userSchema, sessionSchema, tokenResponseSchema, loginResponseSchema];
   for (const schema of sharedSchemas) app.addSchema(schema);
   app.decorateRequest('principal', null);
+  app.decorateRequest('counted', null);
 
   registerRequestLog(app);
   app.addHook('onRequest', requireOneHost);
+  app.addHook('onRequest', refuseManyHeaders);
+  // Whoever reuses a connection in the moment of a stop is answered, and told to reuse it no more.
+  app.addHook('onSend', async (_request, reply) => {
+    if (deps.isStopping()) reply.header('connection', 'close');
+  });
   await registerSecurityHeaders(app, deps);
   await registerOpenApi(app);
   const answerOtherMethods = watchRoutes(app);
 
-  const tools: RouteTools = { guard: createBearerGuard(deps), limit: createRateLimits(deps) };
+  const { limit, limitAccount } = createRateLimits(deps);
+  app.addHook('preHandler', limitAccount);
+  const tools: RouteTools = { guard: createBearerGuard(deps), limit };
   registerVerification(app, deps, tools);
   registerRegistration(app, deps, tools);
   registerLogin(app, deps, tools);
@@ -73,19 +86,23 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   if (DOCS === 'on') await registerDocs(app);
   answerOtherMethods();
   app.server.prependListener('request', connectionErrors.watchRequest);
+  limitConnections(app, limits, deps.log);
   app.server.on('checkExpectation', connectionErrors.refuseExpectation);
   await app.ready();
   return app;
 }
 
-function createInstance({ config, log }: Deps, { answerClientError }: ConnectionErrors): ApiInstance {
+function createInstance(
+  { config, log }: Deps,
+  { answerClientError }: ConnectionErrors,
+  limits: ConnectionLimits,
+): ApiInstance {
   const { PUBLIC_URL } = config.environment;
   return fastify({
     loggerInstance: log,
     trustProxy: config.trustedProxies.length === 0 ? false : [...config.trustedProxies],
     bodyLimit: bodyLimitBytes,
-    requestTimeout: requestTimeoutMs,
-    keepAliveTimeout: keepAliveTimeoutMs,
+    ...connectionOptions(limits),
     genReqId: () => newId(),
     // An id of the caller's own could forge the trail in the log.
     requestIdHeader: false,
@@ -95,8 +112,6 @@ function createInstance({ config, log }: Deps, { answerClientError }: Connection
     clientErrorHandler: answerClientError,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    // Refused by a hook of ours, with a problem document.
-    http: { requireHostHeader: false },
   }).withTypeProvider<TypeBoxTypeProvider>();
 }
 

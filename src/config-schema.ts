@@ -187,10 +187,11 @@ export const environmentSchema = Type.Object({
     description:
       'Comma-separated addresses or CIDR ranges of the proxies whose `X-Forwarded-For` is believed. Empty: none, and the header is ignored.',
   }),
-  RATE_LIMITS: Type.Union([Type.Literal('on'), Type.Literal('off')], {
+  RATE_LIMITS: Type.String({
     default: 'on',
+    maxLength: 4096,
     description:
-      'Limits for each client address, and the growing waits after wrong passwords. `off` is for benchmarks and refused in production; a hundred wrong passwords in a row are counted all the same.',
+      'Limits of requests by client address, by account and by both together: `on`, or what differs from the defaults, such as `login=20/m/ip,5/m/pair;refresh=60/m/ip` (see below). `off` is for benchmarks and refused in production; it ends the growing waits after wrong passwords too, while a hundred of them in a row are counted all the same.',
   }),
   DOCS: Type.Union([Type.Literal('on'), Type.Literal('off')], {
     default: 'on',

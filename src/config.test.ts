@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { describe, test } from 'node:test';
 import { catchConfigError, newSecret, problemsOf, production } from '../test/config.ts';
 import { loadConfig } from './config.ts';
+import { readRateLimits } from './limit-table.ts';
 
 describe('the defaults', () => {
   test('an empty environment is a development set-up with these values', () => {
@@ -13,6 +14,7 @@ describe('the defaults', () => {
       secretKeys: [secret],
       corsOrigins: [],
       trustedProxies: [],
+      rateLimits: readRateLimits('on').limits,
       environment: {
         NODE_ENV: 'development',
         HOST: 'localhost',

@@ -7,6 +7,7 @@ import { Value } from 'typebox/value';
 import { type Environment, environmentSchema, fileVariables } from './config-schema.ts';
 import { randomToken } from './crypto/secrets.ts';
 import { findPostgresUrlFault } from './db/postgres-url.ts';
+import { type RateLimits, readRateLimits } from './limit-table.ts';
 import { findRedisUrlFault } from './redis-url.ts';
 import { findSmtpUrlFault, readSmtpUrl, type SmtpServer } from './smtp-url.ts';
 
@@ -19,6 +20,8 @@ export type Config = {
   secretKeys: readonly [string, ...string[]];
   corsOrigins: readonly string[];
   trustedProxies: readonly string[];
+  /** Undefined where RATE_LIMITS is off. */
+  rateLimits: RateLimits | undefined;
 };
 
 type Property = { type?: string; anyOf?: { const: string }[]; description?: string };
@@ -52,6 +55,8 @@ export function loadConfig(raw: RawEnvironment): Config {
   const environment = readIntegers(withDefaults(given, isProduction)) as Environment;
   problems.push(...findSchemaProblems(environment), ...findContradictions(environment));
   problems.push(...findUrlProblems(given), ...findProxyProblems(environment));
+  const { limits: rateLimits, faults } = readRateLimits(environment.RATE_LIMITS);
+  problems.push(...faults.map((fault) => `RATE_LIMITS: ${fault}`));
   const givenSecrets = splitList(given.SECRET_KEY ?? '');
   if (given.SECRET_KEY !== undefined && givenSecrets.length === 0) problems.push('SECRET_KEY holds no value');
   problems.push(...findSecretProblems(givenSecrets));
@@ -64,6 +69,7 @@ export function loadConfig(raw: RawEnvironment): Config {
     secretKeys: [newest, ...older],
     corsOrigins: splitList(environment.CORS_ORIGINS),
     trustedProxies: splitList(environment.TRUST_PROXY),
+    rateLimits,
   };
 }
 

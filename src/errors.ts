@@ -136,7 +136,7 @@ export const errorCatalogue = {
   request_header_fields_too_large: {
     status: 431,
     title: 'The headers are too large',
-    meaning: 'The request line and headers together are larger than 16 KiB.',
+    meaning: 'The request line and headers together are larger than 16 KiB, or there are more than 100 headers.',
     remedy: 'Send fewer or shorter headers.',
   },
   too_many_requests: {

@@ -152,7 +152,7 @@ describe('SIGTERM', () => {
       await sleep(50);
       const ending = program.stop('SIGTERM');
       await until(() => program.output().includes('stopping'));
-      await assert.rejects(fetch(`${program.origin}/health/live`));
+      await assert.rejects(once(connect({ host: '127.0.0.1', port: program.port }), 'connect'));
       assert.equal((await login).status, 200);
       const { code, signal, afterMs } = await ending;
       assert.deepEqual([code, signal], [0, null]);

@@ -82,7 +82,11 @@ describeOnBackends('limits per client', { RATE_LIMITS: 'on' }, (system, backend)
     const remoteAddress = newClient();
     const { redis, redisPrefix } = system().deps;
     await repeat(15, () => call(system(), { ...codeLogin(), remoteAddress }));
-    assert.equal(await redis?.del(`${redisPrefix}limit:login:${remoteAddress}`), 1, 'it was counted under the prefix');
+    assert.equal(
+      await redis?.del(`${redisPrefix}limit:login:ip:m:${remoteAddress}`),
+      1,
+      'it was counted under the prefix',
+    );
     const later = await repeat(5, () => call(system(), { ...codeLogin(), remoteAddress }));
     const left = later.map(({ headers }) => headers.ratelimit?.split(';')[1]);
     assert.deepEqual(left, ['r=4', 'r=3', 'r=2', 'r=1', 'r=0']);

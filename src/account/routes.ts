@@ -25,11 +25,11 @@ export function registerAccount(app: ApiInstance, deps: Deps, tools: RouteTools)
   registerEmailChange(app, deps, tools);
 }
 
-function registerProfile(app: ApiInstance, deps: Deps, { guard }: RouteTools): void {
+function registerProfile(app: ApiInstance, deps: Deps, { guard, limit }: RouteTools): void {
   app.get(
     '/users/me',
     {
-      onRequest: guard,
+      onRequest: [limit('read'), guard],
       schema: operation({
         operationId: 'getMe',
         tag: 'Account',
@@ -48,7 +48,7 @@ function registerProfile(app: ApiInstance, deps: Deps, { guard }: RouteTools): v
   app.patch(
     '/users/me',
     {
-      onRequest: guard,
+      onRequest: [limit('write'), guard],
       schema: operation({
         operationId: 'updateMe',
         tag: 'Account',
@@ -73,7 +73,7 @@ function registerDeletionAndExport(app: ApiInstance, deps: Deps, { guard, limit 
   app.delete(
     '/users/me',
     {
-      onRequest: guard,
+      onRequest: [limit('write'), guard],
       schema: operation({
         operationId: 'deleteMe',
         tag: 'Account',
@@ -94,7 +94,7 @@ function registerDeletionAndExport(app: ApiInstance, deps: Deps, { guard, limit 
   app.get(
     '/users/me/export',
     {
-      onRequest: [limit('password'), guard],
+      onRequest: [limit('export'), guard],
       schema: operation({
         operationId: 'exportMe',
         tag: 'Account',
@@ -118,7 +118,7 @@ function registerEmailChange(app: ApiInstance, deps: Deps, { guard, limit }: Rou
   app.post(
     '/users/me/email',
     {
-      onRequest: [limit('send-code'), guard],
+      onRequest: [limit('email-change'), guard],
       schema: operation({
         operationId: 'requestEmailChange',
         tag: 'Account',
@@ -140,7 +140,7 @@ function registerEmailChange(app: ApiInstance, deps: Deps, { guard, limit }: Rou
   app.put(
     '/users/me/email',
     {
-      onRequest: guard,
+      onRequest: [limit('email-change'), guard],
       schema: operation({
         operationId: 'changeEmail',
         tag: 'Account',

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { constantTimeEqual, createKeyring, hmacSha256, randomToken, seal, sha256, unseal } from './secrets.ts';
 
-const labels = ['code', 'refresh-token', 'password-pepper', 'seal', 'device', 'audit', 'guessing'] as const;
+const labels = ['code', 'refresh-token', 'password-pepper', 'seal', 'device', 'audit', 'guessing', 'limit'] as const;
 const text = () => fc.string({ unit: 'binary', maxLength: 200 });
 
 function newSecret(): string {

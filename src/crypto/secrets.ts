@@ -9,7 +9,7 @@ import {
 } from 'node:crypto';
 
 /** The purposes for which a key is derived. One label each, so that no key serves two ends. */
-type KeyLabel = 'code' | 'refresh-token' | 'password-pepper' | 'seal' | 'device' | 'audit' | 'guessing';
+type KeyLabel = 'code' | 'refresh-token' | 'password-pepper' | 'seal' | 'device' | 'audit' | 'guessing' | 'limit';
 
 /** The keys derived from one value of SECRET_KEY. */
 export type SecretRoot = {
@@ -29,6 +29,7 @@ const keyLabels: readonly KeyLabel[] = [
   'device',
   'audit',
   'guessing',
+  'limit',
 ];
 const keyBytes = 32;
 

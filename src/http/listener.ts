@@ -1,13 +1,17 @@
 import { lookup } from 'node:dns/promises';
-import { type AddressInfo, createServer, type Server } from 'node:net';
+import { type AddressInfo, createServer, Server } from 'node:net';
 import type { ApiInstance } from './api.ts';
 
 /** Everything that listens for the application. */
 export type Listener = {
-  /** Takes no new connections and waits for the requests under way, at most for the limit. */
+  /**
+   * Takes no new connections and waits for the requests under way, at most for the limit. Connections without a request
+   * are kept for a moment: a balancer may just be reusing one, and would meet a reset.
+   */
   close(drainLimitMs: number): Promise<void>;
 };
 
+const reuseGraceMs = 800;
 const sweepEveryMs = 50;
 // A machine may know ::1 as an address of localhost with IPv6 switched off.
 const absentAddressCodes = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT']);
@@ -42,6 +46,8 @@ async function openDoor(app: ApiInstance, host: string, port: number): Promise<S
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   // The options are those that Node's HTTP server gives its own connections.
   const door = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => app.server.emit('connection', socket));
+  if (app.server.maxConnections !== undefined) door.maxConnections = app.server.maxConnections;
+  door.on('drop', (dropped) => app.server.emit('drop', dropped));
   door.once('error', reject).listen({ host, port }, resolve);
   try {
     await promise;
@@ -53,12 +59,22 @@ async function openDoor(app: ApiInstance, host: string, port: number): Promise<S
 }
 
 async function drain(app: ApiInstance, doors: readonly Server[], limitMs: number): Promise<void> {
+  // Node's HTTP server and Fastify would end the idle connections with the listening.
+  const ended = [app.server, ...doors].map(stopListening);
+  const graceEndsAtMs = performance.now() + reuseGraceMs;
   // A connection whose request has just been answered would be kept open for the next one.
-  const sweep = setInterval(() => app.server.closeIdleConnections(), sweepEveryMs);
+  const sweep = setInterval(() => {
+    if (performance.now() >= graceEndsAtMs) app.server.closeIdleConnections();
+  }, sweepEveryMs);
   const limit = setTimeout(() => app.server.closeAllConnections(), limitMs);
-  await closeAll(app, doors);
+  await Promise.all(ended);
   clearInterval(sweep);
   clearTimeout(limit);
+  await app.close();
+}
+
+function stopListening(server: Server): Promise<unknown> {
+  return new Promise((resolve) => Server.prototype.close.call(server, resolve));
 }
 
 async function closeAll(app: ApiInstance, doors: readonly Server[]): Promise<void> {

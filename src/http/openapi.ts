@@ -77,5 +77,10 @@ export async function registerDocs(app: ApiInstance): Promise<void> {
     },
     logLevel: 'warn',
   });
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  // Written once: for every request anew it would be the dearest answer that a stranger can ask for.
+  let text: string | undefined;
+  app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => {
+    text ??= JSON.stringify(app.swagger());
+    return reply.type('application/json; charset=utf-8').send(text);
+  });
 }

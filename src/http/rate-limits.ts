@@ -1,85 +1,126 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import { clientNetwork } from '../client-network.ts';
-import { answerWithin } from '../deadline.ts';
+import { hmacSha256 } from '../crypto/secrets.ts';
 import type { Deps } from '../deps.ts';
+import { canonicalEmailAddress } from '../email-address.ts';
 import { AppError } from '../errors.ts';
+import { formatStretch, type LimitPolicy, type LimitScope } from '../limit-grammar.ts';
+import type { LimitName } from '../limit-table.ts';
 import { clientAddress } from './client-address.ts';
+import { createLimitCounter, type LimitCounter, type Reading } from './limit-counter.ts';
 
-/** How many requests one client (an IPv4 address or an IPv6 /64) may make in a stretch of time. */
-const limits = {
-  'send-code': { requests: 10, perSeconds: 60 },
-  'verify-code': { requests: 30, perSeconds: 60 },
-  register: { requests: 10, perSeconds: 60 },
-  login: { requests: 20, perSeconds: 60 },
-  refresh: { requests: 120, perSeconds: 60 },
-  password: { requests: 10, perSeconds: 60 },
-} as const;
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What was counted of this request so far; null before, and where nothing is limited. */
+    counted: CountedRequest | null;
+  }
+}
 
-const redisDeadlineMs = 1_000;
+type CountedRequest = { limit: Limit; readings: readonly Reading[] };
 
-export type LimitName = keyof typeof limits;
+/** One limit by its name. `client` is counted before the body is read, `account` when it is known whose the request is. */
+type Limit = { name: LimitName; client: readonly LimitCounter[]; account: readonly LimitCounter[] };
 
-/** A hook that counts the request and refuses it when the client's limit is used up. */
 export type RateLimitHook = (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
 
-/** Creates the hooks of every limit. They run before the body is read, so a refusal is cheap. */
-export function createRateLimits(deps: Deps): (name: LimitName) => RateLimitHook {
-  if (deps.config.environment.RATE_LIMITS === 'off') return () => async () => {};
-  // Routes that share a name share what may be used up.
-  const hooks = new Map<LimitName, RateLimitHook>();
-  return (name) => {
-    const hook = hooks.get(name) ?? createHook(deps, name);
-    hooks.set(name, hook);
-    return hook;
+export type RateLimitHooks = {
+  /** Makes the `onRequest` hook of a route. It runs before the body is read, so a refusal is cheap. */
+  limit(name: LimitName): RateLimitHook;
+  /** The `preHandler` hook of all routes: counts by account and by pair what a limit has let through. */
+  limitAccount: RateLimitHook;
+};
+
+const scopeOrder: readonly LimitScope[] = ['ip', 'account', 'pair'];
+
+/** Creates the hooks of every limit. Routes that name the same limit share what may be used up. */
+export function createRateLimits(deps: Deps): RateLimitHooks {
+  const { rateLimits } = deps.config;
+  if (rateLimits === undefined) return { limit: () => async () => {}, limitAccount: async () => {} };
+  const limits = new Map<LimitName, Limit>();
+  return {
+    limit(name) {
+      const limit = limits.get(name) ?? createLimit(deps, name, rateLimits[name]);
+      limits.set(name, limit);
+      return async (request, reply) => {
+        request.counted = { limit, readings: [] };
+        await count(request, reply, limit.client, () => clientNetwork(clientAddress(request)));
+      };
+    },
+    async limitAccount(request, reply) {
+      const counters = request.counted?.limit.account ?? [];
+      const account = counters.length === 0 ? undefined : findAccount(request);
+      if (account === undefined) return;
+      const key = deps.keyring.current.key('limit');
+      await count(request, reply, counters, ({ scope }) =>
+        // A digest, because the address of a stranger is nothing to keep.
+        hmacSha256(key, scope === 'pair' ? [...account, clientNetwork(clientAddress(request))] : account),
+      );
+    },
   };
 }
 
-function createHook(deps: Deps, name: LimitName): RateLimitHook {
-  const { requests, perSeconds } = limits[name];
-  const count = createCounter(deps, name);
-  return async (request, reply) => {
-    const { consumedPoints, remainingPoints, msBeforeNext } = await count(clientNetwork(clientAddress(request)));
-    const secondsLeft = Math.ceil(msBeforeNext / 1000);
-    // draft-ietf-httpapi-ratelimit-headers-10
-    reply.header('ratelimit-policy', `"${name}";q=${requests};w=${perSeconds}`);
-    reply.header('ratelimit', `"${name}";r=${remainingPoints};t=${secondsLeft}`);
-    if (consumedPoints > requests) {
-      throw new AppError('too_many_requests', { retryAfterSeconds: Math.max(1, secondsLeft) });
-    }
-  };
+// From the broadest to the narrowest and the shortest first: what one refuses does not use up those behind it.
+function createLimit(deps: Deps, name: LimitName, policies: readonly LimitPolicy[]): Limit {
+  const counters = policies
+    .toSorted((a, b) => scopeOrder.indexOf(a.scope) - scopeOrder.indexOf(b.scope) || a.perSeconds - b.perSeconds)
+    .map((policy) => createLimitCounter(deps, { name, policy }));
+  const isOfClient = ({ policy }: LimitCounter): boolean => policy.scope === 'ip';
+  return { name, client: counters.filter(isOfClient), account: counters.filter((one) => !isOfClient(one)) };
 }
-
-type Counter = (client: string) => Promise<RateLimiterRes>;
 
 /**
- * Counts in this process always, and with Redis for all instances together; the stricter count holds. So a
- * Redis that goes away, is flushed or hangs makes a limit no looser than one instance's own.
+ * Whose the request is: the user of the access token, or the address that it names, whether somebody has it or not.
+ * Undefined where it names none; what is no address is refused by the flow.
  */
-function createCounter({ redis, redisPrefix }: Deps, name: LimitName): Counter {
-  const { requests, perSeconds } = limits[name];
-  const options = { points: requests, duration: perSeconds, keyPrefix: `${redisPrefix}limit:${name}` };
-  const ours = new RateLimiterMemory(options);
-  if (redis === undefined) return (client) => consume(ours, client);
-  const shared = new RateLimiterRedis({ ...options, storeClient: redis, useRedisPackage: true });
-  return async (client) => {
-    const own = await consume(ours, client);
-    if (own.consumedPoints > requests) return own;
-    try {
-      const all = await answerWithin(redisDeadlineMs, consume(shared, client));
-      return all.consumedPoints > own.consumedPoints ? all : own;
-    } catch {
-      // The connection reports its own failures.
-      return own;
-    }
-  };
+function findAccount({ principal, body }: FastifyRequest): string[] | undefined {
+  if (principal !== null) return ['user', principal.userId];
+  const email = typeof body === 'object' && body !== null && 'email' in body ? body.email : undefined;
+  const address = typeof email === 'string' ? canonicalEmailAddress(email) : undefined;
+  return address === undefined ? undefined : ['address', address];
 }
 
-async function consume(limiter: RateLimiterMemory | RateLimiterRedis, client: string): Promise<RateLimiterRes> {
-  try {
-    return await limiter.consume(client);
-  } catch (refusal) {
-    if (refusal instanceof RateLimiterRes) return refusal;
-    throw refusal;
+async function count(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  counters: readonly LimitCounter[],
+  keyOf: (policy: LimitPolicy) => string,
+): Promise<void> {
+  if (request.counted === null) return;
+  const readings: Reading[] = [];
+  let isRefused = false;
+  for (const counter of counters) {
+    const key = keyOf(counter.policy);
+    // Behind a refusal nothing is counted any more, but what blocks too decides when it is worth coming back.
+    const reading: Reading = isRefused ? await counter.look(key) : await counter.consume(key);
+    isRefused ||= reading.consumed > counter.policy.requests;
+    readings.push(reading);
   }
+  const { limit } = request.counted;
+  const all = [...request.counted.readings, ...readings];
+  request.counted = { limit, readings: all };
+  const [tightest] = all.toSorted((a, b) => a.remaining - b.remaining || b.resetMs - a.resetMs);
+  if (tightest === undefined) return;
+  describe(reply, limit, all, tightest);
+  if (isRefused) refuse(tightest);
+}
+
+/** Every refusal of a limit is thrown here. The tightest is of those that block the one that does so longest. */
+function refuse({ resetMs }: Reading): never {
+  throw new AppError('too_many_requests', { retryAfterSeconds: Math.max(1, Math.ceil(resetMs / 1000)) });
+}
+
+/** Says in the words of draft-ietf-httpapi-ratelimit-headers-10 what was counted, and which of it is nearest to its end. */
+function describe(reply: FastifyReply, limit: Limit, readings: readonly Reading[], tightest: Reading): void {
+  const policies = readings.map(
+    ({ policy }) => `"${policyName(limit, policy)}";q=${policy.requests};w=${policy.perSeconds}`,
+  );
+  const { policy, remaining, resetMs } = tightest;
+  reply.header('ratelimit-policy', policies.join(', '));
+  reply.header('ratelimit', `"${policyName(limit, policy)}";r=${remaining};t=${Math.ceil(resetMs / 1000)}`);
+}
+
+/** A policy of the client bears the name of its limit, the others their scope too, and the stretch where that is needed to tell them apart. */
+function policyName({ name, client, account }: Limit, { scope, perSeconds }: LimitPolicy): string {
+  const isAlone = [...client, ...account].filter(({ policy }) => policy.scope === scope).length === 1;
+  return [name, ...(scope === 'ip' ? [] : [scope]), ...(isAlone ? [] : [formatStretch(perSeconds)])].join(':');
 }

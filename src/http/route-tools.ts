@@ -1,10 +1,11 @@
 import type { FastifyRequest } from 'fastify';
-import type { LimitName, RateLimitHook } from './rate-limits.ts';
+import type { LimitName } from '../limit-table.ts';
+import type { RateLimitHook } from './rate-limits.ts';
 
 /** The hooks that routes put in front of their handlers. */
 export type RouteTools = {
   /** Lets only requests with a live access token through. */
   guard: (request: FastifyRequest) => Promise<void>;
-  /** Counts the request against a limit of its client. */
+  /** Counts the request against a limit. Belongs before the guard, so that a refusal costs little. */
   limit: (name: LimitName) => RateLimitHook;
 };

@@ -58,7 +58,8 @@ const bodyErrors: readonly ErrorCode[] = [
   'unsupported_media_type',
   'validation_failed',
 ];
-const securedErrors: readonly ErrorCode[] = ['authentication_required', 'invalid_token'];
+// Whatever an access token opens is limited.
+const securedErrors: readonly ErrorCode[] = ['authentication_required', 'invalid_token', 'too_many_requests'];
 const commonErrors: readonly ErrorCode[] = ['malformed_request', 'internal_error', 'temporarily_unavailable'];
 
 type RouteSchema<Body, Params, Query, Response> = {

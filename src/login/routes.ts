@@ -58,7 +58,7 @@ export function registerLogin(app: ApiInstance, deps: Deps, { guard, limit }: Ro
   app.post(
     '/auth/reauthenticate',
     {
-      onRequest: [limit('login'), guard],
+      onRequest: [limit('reauthenticate'), guard],
       schema: operation({
         operationId: 'reauthenticate',
         tag: 'Authentication',

@@ -35,7 +35,7 @@ export function registerPassword(app: ApiInstance, deps: Deps, { guard, limit }:
   app.post(
     '/auth/reset-password',
     {
-      onRequest: limit('password'),
+      onRequest: limit('reset-password'),
       schema: operation({
         operationId: 'resetPassword',
         tag: 'Authentication',

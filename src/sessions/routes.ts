@@ -51,7 +51,7 @@ function registerTokens(app: ApiInstance, deps: Deps, { limit }: RouteTools): vo
   app.post(
     '/auth/logout',
     {
-      onRequest: limit('refresh'),
+      onRequest: limit('logout'),
       schema: {
         ...operation({
           operationId: 'logOut',
@@ -82,11 +82,11 @@ function registerTokens(app: ApiInstance, deps: Deps, { limit }: RouteTools): vo
   );
 }
 
-function registerOwnSessions(app: ApiInstance, deps: Deps, { guard }: RouteTools): void {
+function registerOwnSessions(app: ApiInstance, deps: Deps, { guard, limit }: RouteTools): void {
   app.get(
     '/users/me/sessions',
     {
-      onRequest: guard,
+      onRequest: [limit('read'), guard],
       schema: operation({
         operationId: 'listMySessions',
         tag: 'Account',
@@ -111,7 +111,7 @@ function registerOwnSessions(app: ApiInstance, deps: Deps, { guard }: RouteTools
   app.delete(
     '/users/me/sessions',
     {
-      onRequest: guard,
+      onRequest: [limit('write'), guard],
       schema: operation({
         operationId: 'endMyOtherSessions',
         tag: 'Account',
@@ -130,7 +130,7 @@ function registerOwnSessions(app: ApiInstance, deps: Deps, { guard }: RouteTools
   app.delete(
     '/users/me/sessions/:id',
     {
-      onRequest: guard,
+      onRequest: [limit('write'), guard],
       schema: operation({
         operationId: 'endMySession',
         tag: 'Account',
