@@ -38,6 +38,10 @@ const meanings: Meanings = {
     'src/http/rate-limits.ts': {
       redisDeadlineMs: 'an answer of Redis about a limit, before this process’s own count is used alone',
     },
+    'src/metrics/scrape.ts': {
+      lookDeadlineMs: 'the look of `/metrics` at a component',
+      freshForMs: 'for which metrics that were collected are given again',
+    },
     'src/keys/routes.ts': {
       maxAgeSeconds: 'for which others may keep the JWKS',
     },
@@ -209,6 +213,9 @@ const meanings: Meanings = {
       leaseMs: 'for which a mail is one instance’s',
       closeLimitMs: 'deliveries under way, at a stop',
     },
+    'src/mail/store.ts': {
+      maxCounted: 'waiting mails that `/metrics` counts; more count as this many',
+    },
     'src/mail/outbox.ts': {
       noticeTtlMs: 'for which a notice is worth delivering; a code, as long as it works',
     },
@@ -230,6 +237,9 @@ const meanings: Meanings = {
     },
   },
   Stopping: {
+    'src/serve.ts': {
+      metricsDrainLimitMs: 'scrapes under way at `METRICS_PORT`, after the requests',
+    },
     'src/shutdown.ts': {
       drainLimitMs: 'requests under way',
       exitLimitMs: 'the whole stop',
@@ -259,7 +269,7 @@ const meanings: Meanings = {
 // Numbers that bound nothing an operator could meet: sizes of keys, ports, codes of others, parts of a rule.
 const others: Record<string, readonly string[]> = {
   'src/cli/copy-database.ts': ['progressIntervalMs'],
-  'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost'],
+  'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost', 'productionMinMetricsToken'],
   'src/crypto/foreign-hash.ts': ['minChecksumBytes'],
   'src/crypto/hash-worker.ts': ['workerNiceness'],
   'src/crypto/one-time-code.ts': ['codeLength'],

@@ -16,10 +16,11 @@ import { requireOneHost, requirePlainUtf8 } from './http/headers.ts';
 import { registerHealth } from './http/health.ts';
 import { parseJsonBody } from './http/json-body.ts';
 import { watchRoutes } from './http/method-not-allowed.ts';
+import { registerMetrics } from './http/metrics.ts';
 import { registerDocs, registerOpenApi } from './http/openapi.ts';
 import { sendProblem } from './http/problem.ts';
 import { createRateLimits } from './http/rate-limits.ts';
-import { registerRequestLog } from './http/request-log.ts';
+import { createRequestLog, type RequestLog } from './http/request-log.ts';
 import type { RouteTools } from './http/route-tools.ts';
 import { problemSchema } from './http/schemas.ts';
 import { compileValidator } from './http/validation.ts';
@@ -38,11 +39,8 @@ const keepAliveTimeoutMs = 65_000;
 
 /** Builds the HTTP application: plugins, error handling, then every feature in order. */
 export async function buildApp(deps: Deps): Promise<ApiInstance> {
-  const { PUBLIC_URL, DOCS } = deps.config.environment;
-  const connectionErrors = createConnectionErrors(PUBLIC_URL);
-  const app = createInstance(deps, connectionErrors);
-  app.setErrorHandler((error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error));
-  app.setNotFoundHandler((request, reply) => sendProblem(request, reply, PUBLIC_URL, new AppError('not_found')));
+  const { DOCS, METRICS_TOKEN } = deps.config.environment;
+  const { app, connectionErrors } = createInstance(deps);
   app.setValidatorCompiler(compileValidator);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, async (request: FastifyRequest, body: Buffer) => {
@@ -51,10 +49,7 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   });
   const sharedSchemas = [problemSchema, userSchema, sessionSchema, tokenResponseSchema, loginResponseSchema];
   for (const schema of sharedSchemas) app.addSchema(schema);
-  app.decorateRequest('principal', null);
 
-  registerRequestLog(app);
-  app.addHook('onRequest', requireOneHost);
   await registerSecurityHeaders(app, deps);
   await registerOpenApi(app);
   const answerOtherMethods = watchRoutes(app);
@@ -68,17 +63,51 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   registerAccount(app, deps, tools);
   registerKeys(app, deps);
   registerHealth(app, deps);
+  if (METRICS_TOKEN !== undefined) registerMetrics(app, deps);
   registerErrorPage(app);
   if (deps.mailbox !== undefined && servesMailbox(deps.config)) registerMailbox(app, deps, deps.mailbox);
   if (DOCS === 'on') await registerDocs(app);
   answerOtherMethods();
+  return finish(app, connectionErrors);
+}
+
+/** Builds what listens on METRICS_PORT: the metrics and nothing else. */
+export async function buildMetricsApp(deps: Deps): Promise<ApiInstance> {
+  const { app, connectionErrors } = createInstance(deps);
+  const answerOtherMethods = watchRoutes(app);
+  registerMetrics(app, deps);
+  answerOtherMethods();
+  return finish(app, connectionErrors);
+}
+
+type Instance = { app: ApiInstance; connectionErrors: ConnectionErrors };
+
+/** Makes what every listener has: limits, one line for each request, and a problem document for every error. */
+function createInstance(deps: Deps): Instance {
+  const { PUBLIC_URL } = deps.config.environment;
+  const requestLog = createRequestLog(deps.log, deps.metrics);
+  const connectionErrors = createConnectionErrors(PUBLIC_URL, requestLog);
+  const app = createServer(deps, connectionErrors, requestLog);
+  app.setErrorHandler((error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error));
+  app.setNotFoundHandler((request, reply) => sendProblem(request, reply, PUBLIC_URL, new AppError('not_found')));
+  app.decorateRequest('principal', null);
+  requestLog.register(app);
+  app.addHook('onRequest', requireOneHost);
+  return { app, connectionErrors };
+}
+
+async function finish(app: ApiInstance, connectionErrors: ConnectionErrors): Promise<ApiInstance> {
   app.server.prependListener('request', connectionErrors.watchRequest);
   app.server.on('checkExpectation', connectionErrors.refuseExpectation);
   await app.ready();
   return app;
 }
 
-function createInstance({ config, log }: Deps, { answerClientError }: ConnectionErrors): ApiInstance {
+function createServer(
+  { config, log }: Deps,
+  { answerClientError }: ConnectionErrors,
+  { noteRefusal }: RequestLog,
+): ApiInstance {
   const { PUBLIC_URL } = config.environment;
   return fastify({
     loggerInstance: log,
@@ -91,7 +120,11 @@ function createInstance({ config, log }: Deps, { answerClientError }: Connection
     requestIdHeader: false,
     logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
     routerOptions: { ignoreTrailingSlash: false, caseSensitive: true, maxParamLength: 128 },
-    frameworkErrors: (error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error),
+    frameworkErrors: (error, request, reply) => {
+      sendProblem(request, reply, PUBLIC_URL, error);
+      // The router refused it before any hook.
+      noteRefusal({ requestId: request.id, method: request.method, status: reply.statusCode });
+    },
     clientErrorHandler: answerClientError,
     return503OnClosing: false,
     forceCloseConnections: 'idle',

@@ -37,6 +37,7 @@ export function createRateLimits(deps: Deps): (name: LimitName) => RateLimitHook
 function createHook(deps: Deps, name: LimitName): RateLimitHook {
   const { requests, perSeconds } = limits[name];
   const count = createCounter(deps, name);
+  const { metrics } = deps;
   return async (request, reply) => {
     const { consumedPoints, remainingPoints, msBeforeNext } = await count(clientNetwork(clientAddress(request)));
     const secondsLeft = Math.ceil(msBeforeNext / 1000);
@@ -44,6 +45,7 @@ function createHook(deps: Deps, name: LimitName): RateLimitHook {
     reply.header('ratelimit-policy', `"${name}";q=${requests};w=${perSeconds}`);
     reply.header('ratelimit', `"${name}";r=${remainingPoints};t=${secondsLeft}`);
     if (consumedPoints > requests) {
+      metrics.countRateLimited(name);
       throw new AppError('too_many_requests', { retryAfterSeconds: Math.max(1, secondsLeft) });
     }
   };

@@ -47,6 +47,11 @@ export async function logInWithCode(
     // Disabled or deleted since the code was sent. The proof itself was good, but there is nobody to log in.
     if (candidate?.status !== 'active') throw new AppError('invalid_verification_token');
     return completeLogin(deps, candidate, { method: 'code', proofSentAtMs: sentAtMs }, context);
+  }).catch((error: unknown) => {
+    if (error instanceof AppError && error.code === 'invalid_verification_token') {
+      deps.metrics.countLogin('code', 'refused_proof');
+    }
+    throw error;
   });
   return withTokens(deps, login);
 }
@@ -68,6 +73,7 @@ async function completeLogin(
     const opened = await openSession(deps, tx, candidate.id, context);
     return { session: opened, account: await getAccount(tx, candidate.id) };
   });
+  deps.metrics.countLogin(method, 'succeeded');
   deps.outbox.wake();
   return login;
 }

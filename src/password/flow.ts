@@ -48,6 +48,8 @@ export async function changePassword(
     await recordEvent(tx, { type: 'password.changed', userId: owner.id }, context, nowMs);
     await deps.outbox.enqueue(tx, notice(owner, { kind: 'password_changed' }, nowMs));
   });
+  deps.metrics.countConfirmation('password_change', 'succeeded');
+  deps.metrics.countPasswordChange('password');
   deps.outbox.wake();
 }
 
@@ -68,6 +70,7 @@ export async function resetPassword(
   await useVerificationToken(deps, verificationToken, 'password_reset', (used) =>
     applyReset(deps, used, newHash, context),
   );
+  deps.metrics.countPasswordChange('code');
   await forgetAddress(deps, proof.email);
   deps.outbox.wake();
 }

@@ -115,6 +115,17 @@ export async function sendEmailChangeCode(
 }
 
 async function issueCode(deps: Deps, request: CodeRequest, context: RequestContext): Promise<SentCode> {
+  try {
+    return await writeCode(deps, request, context);
+  } catch (error) {
+    const isRefusal = error instanceof AppError && error.code !== 'temporarily_unavailable';
+    // An account that was deleted meanwhile is not the end: the caller asks again without it.
+    if (!isRefusal && !isForeignKeyViolation(error)) deps.metrics.countCodeFailed(request.purpose);
+    throw error;
+  }
+}
+
+async function writeCode(deps: Deps, request: CodeRequest, context: RequestContext): Promise<SentCode> {
   const { email, purpose, userId, recipient } = request;
   const { CODE_TTL_SECONDS } = deps.config.environment;
   const code = generateCode();
@@ -142,6 +153,7 @@ async function issueCode(deps: Deps, request: CodeRequest, context: RequestConte
       await deps.ephemeral.put(codeKey(email, purpose), entry, deps.clock.now());
     });
   });
+  deps.metrics.countCodeSent(purpose, isTold ? 'code' : message === undefined ? 'nothing' : 'notice');
   deps.outbox.wake();
   return { expiresInSeconds: CODE_TTL_SECONDS, resendAfterSeconds };
 }
@@ -153,10 +165,17 @@ export async function verifyCode(
 ): Promise<VerificationToken> {
   const email = readEmailAddress(input.email);
   const code = normalizeCode(input.code);
-  if (code === undefined) throw new AppError('invalid_code');
+  if (code === undefined) {
+    deps.metrics.countCodeChecked(input.purpose, 'refused');
+    throw new AppError('invalid_code');
+  }
   const digests = deps.keyring.all.map((root) => codeDigest(root.key('code'), email, input.purpose, code));
   const payload = await deps.ephemeral.take(codeKey(email, input.purpose), digests, deps.clock.now());
-  if (payload === undefined) throw new AppError('invalid_code');
+  if (payload === undefined) {
+    deps.metrics.countCodeChecked(input.purpose, 'refused');
+    throw new AppError('invalid_code');
+  }
+  deps.metrics.countCodeChecked(input.purpose, 'accepted');
   return issueVerificationToken(deps, input.purpose, JSON.parse(payload) as Proof);
 }
 
@@ -229,6 +248,7 @@ async function spendSendBudget(deps: Deps, email: string, send: () => Promise<vo
   const spentAtMs = deps.clock.now();
   const spent = await deps.ephemeral.spend(key, sendBudget, spentAtMs);
   if (!spent.allowed) {
+    deps.metrics.countRateLimited('code_mails');
     throw new AppError('too_many_requests', {
       detail: 'This address was mailed a moment ago, or too often. Retry-After says when the next mail can be sent.',
       retryAfterSeconds: Math.ceil(spent.retryAfterMs / 1000),
