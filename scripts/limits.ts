@@ -17,6 +17,12 @@ const meanings: Meanings = {
       requestTimeoutMs: 'a request, from its first byte to the last of its body',
       keepAliveTimeoutMs: 'an idle connection of a client or proxy',
     },
+    'src/log-error.ts': {
+      maxMessageLength: 'characters of the message of an error in the log',
+      maxFrames: 'lines of its stack',
+      maxDepth: 'causes of it, and causes of those',
+      maxErrors: 'errors of which it consists',
+    },
     'src/http/context.ts': {
       userAgentMaxLength: 'characters kept of a `User-Agent`',
     },
@@ -40,7 +46,7 @@ const meanings: Meanings = {
     },
     'src/metrics/scrape.ts': {
       lookDeadlineMs: 'the look of `/metrics` at a component',
-      freshForMs: 'for which metrics that were collected are given again',
+      freshForMs: 'for which what was found of the components is told again',
     },
     'src/keys/routes.ts': {
       maxAgeSeconds: 'for which others may keep the JWKS',

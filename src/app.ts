@@ -74,6 +74,7 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
 /** Builds what listens on METRICS_PORT: the metrics and nothing else. */
 export async function buildMetricsApp(deps: Deps): Promise<ApiInstance> {
   const { app, connectionErrors } = createInstance(deps);
+  app.addSchema(problemSchema);
   const answerOtherMethods = watchRoutes(app);
   registerMetrics(app, deps);
   answerOtherMethods();

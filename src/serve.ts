@@ -63,7 +63,7 @@ async function openMetricsListener(deps: Deps): Promise<Listener | undefined> {
   if (isProduction && METRICS_TOKEN === undefined && !isLoopback(METRICS_HOST)) {
     deps.log.warn('whoever reaches METRICS_PORT can read the metrics; set METRICS_TOKEN, or keep the port to yourself');
   }
-  return listen(await buildMetricsApp(deps), await listenAddresses(METRICS_HOST), METRICS_PORT);
+  return listen(await buildMetricsApp(deps), await listenAddresses(METRICS_HOST), METRICS_PORT, 'Metrics');
 }
 
 function loadEnvFile(): void {

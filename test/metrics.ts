@@ -5,7 +5,7 @@ import type { System } from './system.ts';
 /** One line of the text format. */
 export type Sample = { name: string; labels: Record<string, string>; value: number };
 
-const linePattern = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/;
+const linePattern = /^([a-z_][a-z0-9_]*)(?:\{(.*)\})? (\S+)$/;
 const labelPattern = /([a-z_]+)="((?:[^"\\]|\\.)*)"(?:,|$)/y;
 
 /** Parses Prometheus' text format strictly: whatever is no sample, comment or empty line fails. */

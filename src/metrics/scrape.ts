@@ -39,9 +39,9 @@ export function createScrape(sources: Sources): () => Promise<string> {
     return true;
   });
 
-  async function collect(): Promise<string> {
+  async function look(): Promise<ComponentState> {
     const [outbox, ephemeral] = await Promise.all([lookAtDatabase(), lookAtEphemeral()]);
-    const state: ComponentState = {
+    return {
       up: {
         database: outbox !== undefined,
         ephemeral: ephemeral !== undefined,
@@ -51,20 +51,24 @@ export function createScrape(sources: Sources): () => Promise<string> {
       hashWaiting: sources.passwords.waiting(),
       pool: sources.database.poolState(),
     };
-    const parts = await Promise.all([sources.metrics.render(state), sources.processMetrics?.render() ?? '']);
-    return parts.join('');
   }
 
-  let last: Promise<string> | undefined;
+  let last: Promise<ComponentState> | undefined;
   let freshUntilMs = Number.NEGATIVE_INFINITY;
-  return () => {
+  function lookOnce(): Promise<ComponentState> {
     if (last !== undefined && performance.now() < freshUntilMs) return last;
     // Fresh from when it is done: until then everybody waits for the same one.
     freshUntilMs = Number.POSITIVE_INFINITY;
-    last = collect().finally(() => {
+    last = look().finally(() => {
       freshUntilMs = performance.now() + freshForMs;
     });
     return last;
+  }
+
+  return async () => {
+    const state = await lookOnce();
+    const parts = await Promise.all([sources.metrics.render(state), sources.processMetrics?.render() ?? '']);
+    return parts.join('');
   };
 }
 
