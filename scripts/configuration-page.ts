@@ -20,6 +20,8 @@ function refusedEnvironments(): Record<string, string>[] {
     { SECRET_KEY: secret, ACCESS_TOKEN_TTL_SECONDS: '3600', SESSION_IDLE_TTL_SECONDS: '1800' },
     { ...production, RATE_LIMITS: 'off' },
     { ...production, BCRYPT_COST: '9' },
+    { SECRET_KEY: secret, PORT: '8000', METRICS_PORT: '8000' },
+    { ...production, METRICS_TOKEN: 'x'.repeat(31) },
     { SECRET_KEY: secret, SMTP_URL: 'smtp://user:password@mail.example.com?tls=opportunistic' },
     { SECRET_KEY: secret, SMTP_URL: 'smtp://mail.example.com?ignoreTLS=true' },
     { SECRET_KEY: secret, SMTP_URL: 'smtps://mail.example.com?tls=off' },

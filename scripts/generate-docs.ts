@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { renderConfigurationPage } from './configuration-page.ts';
 import { renderEnvironmentExample } from './environment-example.ts';
 import { renderErrorsPage } from './errors-page.ts';
+import { renderMetricsPage } from './metrics-page.ts';
 import { renderOpenApiDocument } from './openapi-document.ts';
 import { renderOperationsPage } from './operations-page.ts';
 
@@ -15,6 +16,7 @@ const documents: { path: string; render: () => string | Promise<string> }[] = [
   { path: 'openapi.json', render: renderOpenApiDocument },
   { path: 'docs/errors.md', render: renderErrorsPage },
   { path: 'docs/configuration.md', render: renderConfigurationPage },
+  { path: 'docs/metrics.md', render: renderMetricsPage },
   { path: 'docs/operations.md', render: renderOperationsPage },
   { path: '.env.example', render: renderEnvironmentExample },
 ];

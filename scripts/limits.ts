@@ -26,6 +26,12 @@ const meanings: Meanings = {
       maxHeaders: 'headers of a request; more is 431',
       tellEveryMs: 'between two lines in the log about too many connections',
     },
+    'src/log-error.ts': {
+      maxMessageLength: 'characters of the message of an error in the log',
+      maxFrames: 'lines of its stack',
+      maxDepth: 'causes of it, and causes of those',
+      maxErrors: 'errors of which it consists',
+    },
     'src/http/context.ts': {
       userAgentMaxLength: 'characters kept of a `User-Agent`',
     },
@@ -53,6 +59,10 @@ const meanings: Meanings = {
       maxRequests: 'requests in a policy of RATE_LIMITS',
       maxStretchSeconds: 'the stretch of time of one',
       maxPolicies: 'policies of one limit',
+    },
+    'src/metrics/scrape.ts': {
+      lookDeadlineMs: 'the look of `/metrics` at a component',
+      freshForMs: 'for which what was found of the components is told again',
     },
     'src/keys/routes.ts': {
       maxAgeSeconds: 'for which others may keep the JWKS',
@@ -245,6 +255,9 @@ const meanings: Meanings = {
       leaseMs: 'for which a mail is one instance’s',
       closeLimitMs: 'deliveries under way, at a stop',
     },
+    'src/mail/store.ts': {
+      maxCounted: 'waiting mails that `/metrics` counts; more count as this many',
+    },
     'src/mail/outbox.ts': {
       noticeTtlMs: 'for which a notice is worth delivering; a code, as long as it works',
     },
@@ -268,6 +281,9 @@ const meanings: Meanings = {
   Stopping: {
     'src/http/listener.ts': {
       reuseGraceMs: 'for which an idle connection may still be reused',
+    },
+    'src/serve.ts': {
+      metricsDrainLimitMs: 'scrapes under way at `METRICS_PORT`, after the requests',
     },
     'src/shutdown.ts': {
       drainLimitMs: 'requests under way',
@@ -298,7 +314,7 @@ const meanings: Meanings = {
 // Numbers that bound nothing an operator could meet: sizes of keys, ports, codes of others, parts of a rule.
 const others: Record<string, readonly string[]> = {
   'src/cli/copy-database.ts': ['progressIntervalMs'],
-  'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost'],
+  'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost', 'productionMinMetricsToken'],
   'src/crypto/foreign-hash.ts': ['minChecksumBytes'],
   'src/crypto/hash-worker.ts': ['workerNiceness'],
   'src/crypto/one-time-code.ts': ['codeLength'],

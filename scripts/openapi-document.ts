@@ -15,6 +15,8 @@ export async function renderOpenApiDocument(): Promise<string> {
     DATABASE_URL: 'sqlite::memory:',
     SECRET_KEY: randomBytes(48).toString('base64'),
     LOG_LEVEL: 'silent',
+    // Without one the API has no /metrics to document.
+    METRICS_TOKEN: randomBytes(32).toString('base64url'),
   });
   const deps = await createDeps(config, { log: await createLog('silent', false) });
   const app = await buildApp(deps);

@@ -23,10 +23,11 @@ import { requireOneHost, requirePlainUtf8 } from './http/headers.ts';
 import { registerHealth } from './http/health.ts';
 import { parseJsonBody } from './http/json-body.ts';
 import { watchRoutes } from './http/method-not-allowed.ts';
+import { registerMetrics } from './http/metrics.ts';
 import { registerDocs, registerOpenApi } from './http/openapi.ts';
 import { sendProblem } from './http/problem.ts';
 import { createRateLimits } from './http/rate-limits.ts';
-import { registerRequestLog } from './http/request-log.ts';
+import { createRequestLog, type RequestLog } from './http/request-log.ts';
 import type { RouteTools } from './http/route-tools.ts';
 import { problemSchema } from './http/schemas.ts';
 import { compileValidator } from './http/validation.ts';
@@ -43,11 +44,8 @@ const bodyLimitBytes = 32 * 1024;
 
 /** Builds the HTTP application: plugins, error handling, then every feature in order. */
 export async function buildApp(deps: Deps, limits = connectionLimits): Promise<ApiInstance> {
-  const { PUBLIC_URL, DOCS } = deps.config.environment;
-  const connectionErrors = createConnectionErrors(PUBLIC_URL);
-  const app = createInstance(deps, connectionErrors, limits);
-  app.setErrorHandler((error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error));
-  app.setNotFoundHandler((request, reply) => sendProblem(request, reply, PUBLIC_URL, new AppError('not_found')));
+  const { DOCS, METRICS_TOKEN } = deps.config.environment;
+  const { app, finish } = createInstance(deps, limits);
   app.setValidatorCompiler(compileValidator);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, async (request: FastifyRequest, body: Buffer) => {
@@ -56,20 +54,12 @@ export async function buildApp(deps: Deps, limits = connectionLimits): Promise<A
   });
   const sharedSchemas = [problemSchema, userSchema, sessionSchema, tokenResponseSchema, loginResponseSchema];
   for (const schema of sharedSchemas) app.addSchema(schema);
-  app.decorateRequest('principal', null);
-  app.decorateRequest('counted', null);
 
-  registerRequestLog(app);
-  app.addHook('onRequest', requireOneHost);
-  app.addHook('onRequest', refuseManyHeaders);
-  // Whoever reuses a connection in the moment of a stop is answered, and told to reuse it no more.
-  app.addHook('onSend', async (_request, reply) => {
-    if (deps.isStopping()) reply.header('connection', 'close');
-  });
   await registerSecurityHeaders(app, deps);
   await registerOpenApi(app);
   const answerOtherMethods = watchRoutes(app);
 
+  app.decorateRequest('counted', null);
   const { limit, limitAccount } = createRateLimits(deps);
   app.addHook('preHandler', limitAccount);
   const tools: RouteTools = { guard: createBearerGuard(deps), limit };
@@ -81,23 +71,58 @@ export async function buildApp(deps: Deps, limits = connectionLimits): Promise<A
   registerAccount(app, deps, tools);
   registerKeys(app, deps);
   registerHealth(app, deps);
+  if (METRICS_TOKEN !== undefined) registerMetrics(app, deps);
   registerErrorPage(app);
   if (deps.mailbox !== undefined && servesMailbox(deps.config)) registerMailbox(app, deps, deps.mailbox);
   if (DOCS === 'on') await registerDocs(app);
   answerOtherMethods();
-  app.server.prependListener('request', connectionErrors.watchRequest);
-  limitConnections(app, limits, deps.log);
-  app.server.on('checkExpectation', connectionErrors.refuseExpectation);
-  await app.ready();
-  return app;
+  return finish();
 }
 
-function createInstance(
-  { config, log }: Deps,
-  { answerClientError }: ConnectionErrors,
-  limits: ConnectionLimits,
-): ApiInstance {
+/** Builds what listens on METRICS_PORT: the metrics and nothing else. */
+export async function buildMetricsApp(deps: Deps): Promise<ApiInstance> {
+  const { app, finish } = createInstance(deps, connectionLimits);
+  app.addSchema(problemSchema);
+  const answerOtherMethods = watchRoutes(app);
+  registerMetrics(app, deps);
+  answerOtherMethods();
+  return finish();
+}
+
+/** A server, and what is done with it when it has its routes. */
+type Instance = { app: ApiInstance; finish: () => Promise<ApiInstance> };
+
+/** Makes what every listener has: limits, one line for each request, and a problem document for every error. */
+function createInstance(deps: Deps, limits: ConnectionLimits): Instance {
+  const { PUBLIC_URL } = deps.config.environment;
+  const requestLog = createRequestLog(deps.log, deps.metrics);
+  const connectionErrors = createConnectionErrors(PUBLIC_URL, requestLog);
+  const app = createServer(deps, { connectionErrors, requestLog, limits });
+  app.setErrorHandler((error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error));
+  app.setNotFoundHandler((request, reply) => sendProblem(request, reply, PUBLIC_URL, new AppError('not_found')));
+  app.decorateRequest('principal', null);
+  requestLog.register(app);
+  app.addHook('onRequest', requireOneHost);
+  app.addHook('onRequest', refuseManyHeaders);
+  // Whoever reuses a connection in the moment of a stop is answered, and told to reuse it no more.
+  app.addHook('onSend', async (_request, reply) => {
+    if (deps.isStopping()) reply.header('connection', 'close');
+  });
+  const finish = async () => {
+    app.server.prependListener('request', connectionErrors.watchRequest);
+    limitConnections(app, limits, deps.log);
+    app.server.on('checkExpectation', connectionErrors.refuseExpectation);
+    await app.ready();
+    return app;
+  };
+  return { app, finish };
+}
+
+type ServerParts = { connectionErrors: ConnectionErrors; requestLog: RequestLog; limits: ConnectionLimits };
+
+function createServer({ config, log }: Deps, parts: ServerParts): ApiInstance {
   const { PUBLIC_URL } = config.environment;
+  const { connectionErrors, requestLog, limits } = parts;
   return fastify({
     loggerInstance: log,
     trustProxy: config.trustedProxies.length === 0 ? false : [...config.trustedProxies],
@@ -108,8 +133,12 @@ function createInstance(
     requestIdHeader: false,
     logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
     routerOptions: { ignoreTrailingSlash: false, caseSensitive: true, maxParamLength: 128 },
-    frameworkErrors: (error, request, reply) => sendProblem(request, reply, PUBLIC_URL, error),
-    clientErrorHandler: answerClientError,
+    frameworkErrors: (error, request, reply) => {
+      sendProblem(request, reply, PUBLIC_URL, error);
+      // The router refused it before any hook.
+      requestLog.noteRefusal({ requestId: request.id, method: request.method, status: reply.statusCode });
+    },
+    clientErrorHandler: connectionErrors.answerClientError,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
   }).withTypeProvider<TypeBoxTypeProvider>();

@@ -197,6 +197,30 @@ export const environmentSchema = Type.Object({
     default: 'on',
     description: 'Whether `/docs` and `/openapi.json` are served.',
   }),
+  METRICS_PORT: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 65_535,
+      description:
+        'A TCP port of its own for `GET /metrics` in Prometheus’ text format; 0 takes any free one. Absent: no such port.',
+    }),
+  ),
+  METRICS_HOST: Type.String({
+    default: 'localhost',
+    minLength: 1,
+    maxLength: 255,
+    description:
+      'The address to listen on at `METRICS_PORT`. Whoever reaches another than loopback can read the metrics, unless `METRICS_TOKEN` is set; the start in production warns of that.',
+  }),
+  METRICS_TOKEN: Type.Optional(
+    Type.String({
+      pattern: '^[A-Za-z0-9._~+/-]+=*$',
+      minLength: 16,
+      maxLength: 512,
+      description:
+        'The bearer token for `GET /metrics`, at `METRICS_PORT` and on the listener of the API. Absent: the API has no `/metrics`. At least 32 characters in production (`openssl rand -base64 48`).',
+    }),
+  ),
   LOG_LEVEL: Type.Union(
     ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)),
     { default: 'info', description: 'The least important level that is logged.' },
@@ -206,4 +230,4 @@ export const environmentSchema = Type.Object({
 export type Environment = Static<typeof environmentSchema>;
 
 /** Variables whose value may come from a file named by `<NAME>_FILE`, as container secrets do. */
-export const fileVariables = ['SECRET_KEY', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL'] as const;
+export const fileVariables = ['SECRET_KEY', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL', 'METRICS_TOKEN'] as const;

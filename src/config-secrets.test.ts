@@ -8,7 +8,7 @@ import { loadConfig } from './config.ts';
 
 describe('problems', () => {
   test('never repeat the value of a variable that can hold a secret', () => {
-    const names = ['SECRET_KEY', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL'];
+    const names = ['SECRET_KEY', 'DATABASE_URL', 'REDIS_URL', 'SMTP_URL', 'METRICS_TOKEN'];
     const wrongValues = ['hunter2', 'http://user:hunter2@host', `hunter2${'x'.repeat(5_000)}`, 'hunter2,hunter2'];
     const schemes: Record<string, string> = { DATABASE_URL: 'postgres', REDIS_URL: 'redis', SMTP_URL: 'smtp' };
     for (const name of names) {
@@ -145,6 +145,7 @@ describe('a variable named <NAME>_FILE', () => {
     DATABASE_URL: 'postgres://user:password@db/latchkey',
     REDIS_URL: 'redis://:password@cache',
     SMTP_URL: 'smtps://user:password@mail.example.com',
+    METRICS_TOKEN: newSecret(),
   };
   for (const [name, value] of Object.entries(values)) {
     const { [name as 'SECRET_KEY']: _given, ...rest } = production;
@@ -170,7 +171,7 @@ describe('a variable named <NAME>_FILE', () => {
     });
   }
 
-  test('exists for the four that can hold a secret and for no other', () => {
+  test('exists for the five that can hold a secret and for no other', () => {
     const { PORT } = loadConfig({ ...production, PORT_FILE: writeSecretFile('9000') }).environment;
     assert.equal(PORT, 8000);
   });

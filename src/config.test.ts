@@ -46,6 +46,7 @@ describe('the defaults', () => {
         TRUST_PROXY: '',
         RATE_LIMITS: 'on',
         DOCS: 'on',
+        METRICS_HOST: 'localhost',
         LOG_LEVEL: 'info',
       },
     });

@@ -43,6 +43,7 @@ const defaultDataDir = './data';
 const minSecretBytes = 32;
 const minDistinctCharacters = 10;
 const productionMinBcryptCost = 10;
+const productionMinMetricsToken = 32;
 // Words that turn up in examples and never in 32 random bytes.
 const exampleSecretPattern = /change.?me|example|secret|password|latchkey|your.?key|0123456789abcdef/i;
 
@@ -189,6 +190,13 @@ function findContradictions(environment: Environment): string[] {
   if (isProduction && environment.RATE_LIMITS === 'off') problems.push('RATE_LIMITS must not be off in production');
   if (isProduction && environment.PASSWORD_HASH === 'bcrypt' && environment.BCRYPT_COST < productionMinBcryptCost) {
     problems.push(`BCRYPT_COST must be at least ${productionMinBcryptCost} in production`);
+  }
+  const { PORT, METRICS_PORT, METRICS_TOKEN } = environment;
+  if (METRICS_PORT !== undefined && METRICS_PORT === PORT && PORT !== 0) {
+    problems.push('METRICS_PORT must not be PORT');
+  }
+  if (isProduction && METRICS_TOKEN !== undefined && METRICS_TOKEN.length < productionMinMetricsToken) {
+    problems.push(`METRICS_TOKEN must have at least ${productionMinMetricsToken} characters in production`);
   }
   return problems;
 }

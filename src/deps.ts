@@ -19,11 +19,15 @@ import type { EphemeralStore } from './ephemeral/store.ts';
 import type { Throttle } from './ephemeral/throttle.ts';
 import { checkSecretFingerprint, loadSigningKeys, rememberSecrets } from './keys/flow.ts';
 import type { LoadedSigningKeys } from './keys/loaded-keys.ts';
+import type { DeliveryEvent } from './mail/attempts.ts';
 import { createDeliveryLog } from './mail/delivery-log.ts';
 import { createMailbox, type Mailbox } from './mail/mailbox.ts';
 import { createOutbox, type Outbox } from './mail/outbox.ts';
 import { createSmtpTransport } from './mail/smtp.ts';
+import { createMetrics, createProcessMetrics, type Metrics } from './metrics/metrics.ts';
+import { createScrape } from './metrics/scrape.ts';
 import { explainDatabaseFault } from './start-error.ts';
+import { version } from './version.ts';
 
 /** Everything that flows and routes are given. Plain values, made once by createDeps. */
 export type Deps = {
@@ -47,6 +51,9 @@ export type Deps = {
   accessTokens: AccessTokens;
   passwords: PasswordHasher;
   outbox: Outbox;
+  metrics: Metrics;
+  /** Looks at the components and writes every metric down. Never rejects and never hangs. */
+  scrape: () => Promise<string>;
   /** Undefined where mail goes out over SMTP. */
   mailbox: Mailbox | undefined;
   /** True from the signal to stop on: readiness is refused while what is under way finishes. */
@@ -60,12 +67,14 @@ type DepsOptions = {
   clock?: Clock;
   /** Prefix of every key in Redis, so that several services can share one. */
   redisPrefix?: string;
+  /** Whether the metrics tell of the whole process too: for the one that serves, not for each of many in a test. */
+  watchesProcess?: boolean;
 };
 
 /** The one composition root: opens everything that the configuration names. */
 export async function createDeps(config: Config, options: DepsOptions): Promise<Deps> {
   const { environment } = config;
-  const { log, clock = systemClock, redisPrefix = 'latchkey:' } = options;
+  const { log, clock = systemClock, redisPrefix = 'latchkey:', watchesProcess = false } = options;
   const keyring = createKeyring(config.secretKeys);
   // Closes in reverse order what was opened so far, also when the start fails halfway.
   const opened = new AsyncDisposableStack();
@@ -86,10 +95,13 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
             log.warn({ err: error }, 'an entry in Redis was not made by this service, and is ignored');
           });
     opened.defer(() => ephemeral.close());
-    const passwords = createHasher(config, keyring);
+    const metrics = createServiceMetrics(config, database.dialect);
+    const passwords = createHasher(config, keyring, metrics);
     opened.defer(() => passwords.close());
-    const { outbox, mailbox } = createMail(config, { db, clock, keyring, log });
+    const { outbox, mailbox } = createMail(config, { db, clock, keyring, log, metrics });
     opened.defer(() => outbox.close());
+    const processMetrics = watchesProcess ? createProcessMetrics() : undefined;
+    const sources = { database, ephemeral, outbox, passwords, clock };
     let isStopping = false;
     return {
       config,
@@ -117,6 +129,8 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
       }),
       passwords,
       outbox,
+      metrics,
+      scrape: createScrape({ metrics, processMetrics, ...sources }),
       mailbox,
       isStopping: () => isStopping,
       beginStopping: () => {
@@ -162,22 +176,38 @@ async function openConfiguredDatabase({ environment, isProduction }: Config, log
   });
 }
 
-function createHasher({ environment }: Config, keyring: Keyring): PasswordHasher {
+function createServiceMetrics({ environment }: Config, database: 'sqlite' | 'postgres'): Metrics {
+  return createMetrics({
+    version,
+    database,
+    ephemeral: environment.REDIS_URL === undefined ? 'memory' : 'redis',
+    hashCapacity: environment.HASH_QUEUE_MAX,
+    poolCapacity: database === 'postgres' ? environment.DATABASE_POOL_MAX : undefined,
+  });
+}
+
+function createHasher({ environment }: Config, keyring: Keyring, metrics: Metrics): PasswordHasher {
   return createPasswordHasher({
     keyring,
     scheme:
       environment.PASSWORD_HASH === 'bcrypt' ? { name: 'bcrypt', cost: environment.BCRYPT_COST } : { name: 'argon2id' },
     threads: environment.HASH_THREADS,
     maxWaiting: environment.HASH_QUEUE_MAX,
+    observer: { onDone: metrics.countHash, onRefused: metrics.countHashRefused },
   });
 }
 
-type MailParts = { db: Db; clock: Clock; keyring: Keyring; log: Logger };
+type MailParts = { db: Db; clock: Clock; keyring: Keyring; log: Logger; metrics: Metrics };
 
-function createMail(config: Config, { db, clock, keyring, log }: MailParts) {
+function createMail(config: Config, { db, clock, keyring, log, metrics }: MailParts) {
   const { environment, isDevelopment } = config;
   const style = { serviceUrl: environment.PUBLIC_URL, subjectTemplate: environment.MAIL_SUBJECT };
-  const parts = { db, clock, keyring, style, report: createDeliveryLog(log) };
+  const logDelivery = createDeliveryLog(log);
+  const report = (event: DeliveryEvent) => {
+    logDelivery(event);
+    countDelivery(metrics, event);
+  };
+  const parts = { db, clock, keyring, style, report };
   const server = smtpServer(config);
   if (server !== undefined) {
     const transport = createSmtpTransport(server, environment.MAIL_FROM);
@@ -188,4 +218,11 @@ function createMail(config: Config, { db, clock, keyring, log }: MailParts) {
     if (isDevelopment) log.info({ to, subject }, `mail for ${to}: ${subject}\n${text}`);
   });
   return { outbox: createOutbox({ ...parts, transport: mailbox }), mailbox };
+}
+
+function countDelivery(metrics: Metrics, { type }: DeliveryEvent): void {
+  // What else is reported is about the server, and no mail.
+  if (type === 'delivered' || type === 'postponed' || type === 'given_up' || type === 'expired') {
+    metrics.countDelivery(type);
+  }
 }

@@ -1,4 +1,5 @@
-import { type Logger, pino } from 'pino';
+import { type DestinationStream, type Logger, type LoggerOptions, pino } from 'pino';
+import { describeError } from './log-error.ts';
 
 // Bodies and headers are never logged; these are the names under which a mistake could still do it.
 const secretNames = [
@@ -10,17 +11,27 @@ const secretNames = [
   'refresh_token',
   'verification_token',
   'SECRET_KEY',
+  'METRICS_TOKEN',
+  'DATABASE_URL',
+  'REDIS_URL',
+  'SMTP_URL',
   // Where an error of new URL() keeps the whole text.
   'input',
 ];
 
 /** Creates the log: JSON lines on standard output, or lines for people where that is a terminal. */
-export async function createLog(level: string, isTerminal: boolean): Promise<Logger> {
-  const options = {
+export async function createLog(level: string, isTerminal: boolean, destination?: DestinationStream): Promise<Logger> {
+  const options: LoggerOptions = {
     level,
-    redact: { paths: secretNames.flatMap((name) => [name, `*.${name}`]), censor: '[redacted]' },
+    redact: {
+      paths: secretNames.flatMap((name) => [name, `*.${name}`]),
+      censor: '[redacted]',
+    },
+    // An error carries whatever its maker hung on it: parameters of a query, a URL with its password, a whole row.
+    serializers: { err: describeError, error: describeError },
     base: null,
   };
+  if (destination !== undefined) return pino(options, destination);
   if (!isTerminal) return pino(options);
   // Loaded only here: a service that writes JSON need not carry it.
   const { default: pretty } = await import('pino-pretty');

@@ -68,7 +68,8 @@ function createChecker(document: OpenAPIV3_1.Document): Checker {
     const mediaType = exchange.contentType?.split(';')[0] ?? '';
     assert.ok(response.content[mediaType], `${label}: the document does not have the content type ${mediaType}`);
     const pointer = `${base}/responses/${exchange.status}/content/${escapeStep(mediaType)}/schema`;
-    validate(pointer, JSON.parse(exchange.responseBody), `${label}: the response body`);
+    const value = /json$/.test(mediaType) ? JSON.parse(exchange.responseBody) : exchange.responseBody;
+    validate(pointer, value, `${label}: the response body`);
   };
 }
 

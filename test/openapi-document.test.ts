@@ -51,7 +51,7 @@ describe('openapi.json', () => {
   };
 
   test('is what the service answers at /openapi.json', async () => {
-    const system = await startSystem('sqlite+memory', { PUBLIC_URL: exampleUrl });
+    const system = await startSystem('sqlite+memory', { PUBLIC_URL: exampleUrl, METRICS_TOKEN: 'x'.repeat(32) });
     try {
       const { status, text } = await call(system, { method: 'GET', path: '/openapi.json' });
       assert.equal(status, 200);

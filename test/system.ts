@@ -6,11 +6,12 @@ import { after, before, describe } from 'node:test';
 import { createClient } from '@redis/client';
 import { sql } from 'kysely';
 import pg from 'pg';
-import { pino } from 'pino';
+import type { DestinationStream } from 'pino';
 import { buildApp } from '../src/app.ts';
 import { loadConfig } from '../src/config.ts';
 import { createDeps, type Deps } from '../src/deps.ts';
 import type { ApiInstance } from '../src/http/api.ts';
+import { createLog } from '../src/log.ts';
 import { postgresUrl, redisUrl } from './backends.ts';
 import { createTestClock, type TestClock } from './clock.ts';
 
@@ -60,8 +61,12 @@ export function describeOnBackends(
   }
 }
 
-/** Starts a system on a fresh database. */
-export async function startSystem(backend: Backend, environment: Environment = {}): Promise<System> {
+/** Starts a system on a fresh database. Its log goes to the destination, or to standard output. */
+export async function startSystem(
+  backend: Backend,
+  environment: Environment = {},
+  destination?: DestinationStream,
+): Promise<System> {
   const scratch = await createScratch(backend);
   const clock = createTestClock();
   const config = loadConfig({
@@ -70,7 +75,7 @@ export async function startSystem(backend: Backend, environment: Environment = {
     ...scratch.environment,
     ...environment,
   });
-  const log = pino({ level: config.environment.LOG_LEVEL });
+  const log = await createLog(config.environment.LOG_LEVEL, false, destination);
   const deps = await createDeps(config, { log, clock, redisPrefix: scratch.redisPrefix });
   if (deps.redis !== undefined) await waitUntilReady(deps);
   const app = await buildApp(deps);
@@ -88,7 +93,7 @@ export async function startSystem(backend: Backend, environment: Environment = {
 
 /** Starts a second instance on the database, the Redis and the secret of a system. Close it before that one. */
 export async function startPeer({ deps: { config, redisPrefix }, clock }: System): Promise<System> {
-  const log = pino({ level: config.environment.LOG_LEVEL });
+  const log = await createLog(config.environment.LOG_LEVEL, false);
   const deps = await createDeps(config, { log, clock, redisPrefix });
   if (deps.redis !== undefined) await waitUntilReady(deps);
   const app = await buildApp(deps);

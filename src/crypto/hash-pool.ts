@@ -21,6 +21,14 @@ export type HashPool = {
   close(): Promise<void>;
 };
 
+/** Is told of every task what it cost, or why it was not run. */
+export type HashObserver = {
+  onDone(task: { operation: HashTask['kind']; waitedMs: number; tookMs: number }): void;
+  onRefused(reason: 'queue_full' | 'client_gone'): void;
+};
+
+type PoolOptions = { threads: number; maxWaiting: number; observer?: HashObserver };
+
 type Ticket = { start: () => void; abandon: () => void };
 
 /**
@@ -28,7 +36,7 @@ type Ticket = { start: () => void; abandon: () => void };
  * of a task that already runs, which costs more than finishing it; here an abort frees a place in the
  * queue and leaves running work alone.
  */
-export function createHashPool(options: { threads: number; maxWaiting: number }): HashPool {
+export function createHashPool(options: PoolOptions): HashPool {
   const piscina = new Piscina({
     filename: new URL('./hash-worker.ts', import.meta.url).href,
     name: 'runHashTask',
@@ -40,24 +48,32 @@ export function createHashPool(options: { threads: number; maxWaiting: number })
   let running = 0;
 
   async function run(task: HashTask, signal?: AbortSignal): Promise<string | boolean> {
-    if (signal?.aborted) throw new HashAbandonedError('the client went away');
+    if (signal?.aborted) throw abandoned();
+    const askedAtMs = performance.now();
     if (running >= options.threads) await waitForTurn(signal);
     else running += 1;
+    const startedAtMs = performance.now();
     try {
-      return await piscina.run(task);
+      const result = await piscina.run(task);
+      const times = { waitedMs: startedAtMs - askedAtMs, tookMs: performance.now() - startedAtMs };
+      options.observer?.onDone({ operation: task.kind, ...times });
+      return result;
     } finally {
       startNext();
     }
   }
 
   async function waitForTurn(signal: AbortSignal | undefined): Promise<void> {
-    if (queue.size >= options.maxWaiting) throw new HashQueueFullError('the password hash queue is full');
+    if (queue.size >= options.maxWaiting) {
+      options.observer?.onRefused('queue_full');
+      throw new HashQueueFullError('the password hash queue is full');
+    }
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const ticket: Ticket = {
       start: resolve,
       abandon: () => {
         queue.delete(ticket);
-        reject(new HashAbandonedError('the client went away'));
+        reject(abandoned());
       },
     };
     queue.add(ticket);
@@ -67,6 +83,11 @@ export function createHashPool(options: { threads: number; maxWaiting: number })
     } finally {
       signal?.removeEventListener('abort', ticket.abandon);
     }
+  }
+
+  function abandoned(): HashAbandonedError {
+    options.observer?.onRefused('client_gone');
+    return new HashAbandonedError('the client went away');
   }
 
   // The place of a finished task passes straight to the oldest one that waits, so that a newcomer

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { isForeignHash } from './foreign-hash.ts';
-import { createHashPool, type HashPool } from './hash-pool.ts';
+import { createHashPool, type HashObserver, type HashPool } from './hash-pool.ts';
 import { argon2Parameters, type HashScheme } from './hash-scheme.ts';
 import type { Keyring, SecretRoot } from './secrets.ts';
 
@@ -23,7 +23,13 @@ export type PasswordHasher = {
   close(): Promise<void>;
 };
 
-type HasherOptions = { keyring: Keyring; scheme: HashScheme; threads: number; maxWaiting: number };
+type HasherOptions = {
+  keyring: Keyring;
+  scheme: HashScheme;
+  threads: number;
+  maxWaiting: number;
+  observer?: HashObserver;
+};
 
 // A stored hash of our own reads `lk1:<fingerprint of the secret>:<hash in its usual encoding>`.
 const tag = 'lk1';

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { Kysely, sql } from 'kysely';
 import { isRetryable } from './failures.ts';
 import { type DialectName, isUpToDate, migrateToLatest } from './migrate.ts';
-import { createPostgresDialect, type PostgresOptions } from './postgres-dialect.ts';
+import { createPostgresDialect, type PoolState, type PostgresOptions } from './postgres-dialect.ts';
 import type { Db, Schema } from './schema.ts';
 import { createSqliteDialect } from './sqlite-dialect.ts';
 
@@ -15,6 +15,8 @@ export type Database = {
   dialect: DialectName;
   /** Answers when the database does and takes writes, as far as it says; rejects when it does not. */
   ping(): Promise<void>;
+  /** The connections of requests; undefined on SQLite, which has one. */
+  poolState(): PoolState | undefined;
   close(): Promise<void>;
 };
 
@@ -38,14 +40,19 @@ export async function openDatabase(
   { maxConnections = defaultMaxConnections, onMigrationWait = () => {} }: OpenOptions = {},
 ): Promise<Database> {
   const dialect = url.startsWith(sqlitePrefix) ? 'sqlite' : 'postgres';
-  const connect = (limits: Pick<PostgresOptions, 'purpose' | 'maxConnections'>) =>
-    new Kysely<Schema>({ dialect: createPostgresDialect(url, { ...limits, onConnectionError }) });
-  const db = dialect === 'sqlite' ? openSqlite(url) : connect({ purpose: 'requests', maxConnections });
+  const connect = (limits: Pick<PostgresOptions, 'purpose' | 'maxConnections'>) => {
+    const { dialect: ours, poolState } = createPostgresDialect(url, { ...limits, onConnectionError });
+    return { db: new Kysely<Schema>({ dialect: ours }), poolState };
+  };
+  const { db, poolState } =
+    dialect === 'sqlite'
+      ? { db: openSqlite(url), poolState: () => undefined }
+      : connect({ purpose: 'requests', maxConnections });
   const close = () => db.destroy();
   try {
     if (!(await isUpToDate(db, dialect))) {
       // Not on a connection of requests, whose limits in time a migration need not keep.
-      const place = dialect === 'sqlite' ? undefined : connect({ purpose: 'migration', maxConnections: 1 });
+      const place = dialect === 'sqlite' ? undefined : connect({ purpose: 'migration', maxConnections: 1 }).db;
       await migrateToLatest(place ?? db, dialect, onMigrationWait).finally(() => place?.destroy());
     }
   } catch (error) {
@@ -56,6 +63,7 @@ export async function openDatabase(
     db,
     dialect,
     ping: () => ping(db, dialect),
+    poolState,
     close,
   };
 }

@@ -12,6 +12,9 @@ export type PostgresOptions = {
   onConnectionError: (error: Error) => void;
 };
 
+/** How many connections are used at this moment, how many are idle, and how many callers wait for one. */
+export type PoolState = { used: number; idle: number; waiting: number };
+
 const connectionLimits = {
   connectionTimeoutMillis: 5_000,
   idleTimeoutMillis: 30_000,
@@ -39,8 +42,12 @@ const readOnlyState = '25006';
 const int8TypeId = 20;
 
 /** A Kysely dialect over a pool of PostgreSQL connections, none of which is used again after it failed. */
-export function createPostgresDialect(url: string, options: PostgresOptions): Dialect {
-  return new PostgresDialect({ pool: { options: {}, ...createGuardedPool(url, options) } });
+export function createPostgresDialect(
+  url: string,
+  options: PostgresOptions,
+): { dialect: Dialect; poolState: () => PoolState } {
+  const { poolState, ...pool } = createGuardedPool(url, options);
+  return { dialect: new PostgresDialect({ pool: { options: {}, ...pool } }), poolState };
 }
 
 function createGuardedPool(url: string, { purpose, maxConnections, onConnectionError }: PostgresOptions) {
@@ -78,7 +85,15 @@ function createGuardedPool(url: string, { purpose, maxConnections, onConnectionE
     }
   }
 
-  return { connect, end: () => pool.end() };
+  return {
+    connect,
+    end: () => pool.end(),
+    poolState: (): PoolState => ({
+      used: pool.totalCount - pool.idleCount,
+      idle: pool.idleCount,
+      waiting: pool.waitingCount,
+    }),
+  };
 }
 
 function readPoolConfig(url: string, purpose: Purpose): pg.PoolConfig {

@@ -121,6 +121,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'mail.claimDueRows': () => [mail.claimDueRows(db, { nowMs, leaseUntilMs: 2, batch: 20 })],
     'mail.postponeOutboxRow': () => [mail.postponeOutboxRow(db, waiting.id, 2)],
     'mail.releaseOutboxRows': () => [mail.releaseOutboxRows(db, [waiting.id], 2)],
+    'mail.readOutboxDepth': () => [mail.readOutboxDepth(db)],
     'mail.deleteOutboxRows': () => [mail.deleteOutboxRows(db, [waiting.id])],
     'audit.insertAuditEvent': () => [audit.insertAuditEvent(db, event)],
     'audit.anonymizeEvents': () => [audit.anonymizeEvents(db, userId, 50)],

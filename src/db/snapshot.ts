@@ -22,7 +22,7 @@ export async function readSnapshot<T>(url: string, work: (tx: Db) => Promise<T>)
   if (isSqlite && !existsSync(path)) throw new SnapshotRefusedError(`there is no file ${path}.`);
   const dialect = isSqlite
     ? createSqliteDialect(path, { isReadOnly: true })
-    : createPostgresDialect(url, { purpose: 'requests', maxConnections: 1, onConnectionError: () => {} });
+    : createPostgresDialect(url, { purpose: 'requests', maxConnections: 1, onConnectionError: () => {} }).dialect;
   const db = new Kysely<Schema>({ dialect });
   try {
     return await db

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { ConnectionError } from 'fastify';
 import { AppError, type ErrorCode, errorCatalogue } from '../errors.ts';
 import { problemHeaders, toProblem } from './problem.ts';
+import type { RequestLog } from './request-log.ts';
 
 /** What Node's server needs beside Fastify so that nothing is answered out of turn or without a problem document. */
 export type ConnectionErrors = {
@@ -23,7 +24,7 @@ const codesByNodeError: Readonly<Record<string, ErrorCode>> = {
 };
 
 /** Creates the handlers of one server. */
-export function createConnectionErrors(publicUrl: string): ConnectionErrors {
+export function createConnectionErrors(publicUrl: string, requestLog: RequestLog): ConnectionErrors {
   const unanswered = new WeakMap<Socket, Set<Exchange>>();
   const closing = new WeakSet<Socket>();
 
@@ -40,6 +41,14 @@ export function createConnectionErrors(publicUrl: string): ConnectionErrors {
         if (left.length === 0) socket.destroySoon();
       });
     }
+  }
+
+  function refuse(socket: Socket, code: ErrorCode, [exchange]: readonly Exchange[]): void {
+    const { status } = errorCatalogue[code];
+    const known = exchange === undefined ? undefined : requestLog.noteAnswer(exchange.response, status);
+    const requestId = known ?? randomUUID();
+    if (known === undefined) requestLog.noteRefusal({ requestId, method: exchange?.request.method, status });
+    socket.end(renderProblem(code, publicUrl, requestId));
   }
 
   return {
@@ -60,20 +69,28 @@ export function createConnectionErrors(publicUrl: string): ConnectionErrors {
       const exchanges = [...(unanswered.get(socket) ?? [])];
       // A lone request that has not arrived whole is what the error is about.
       const isAboutOne = exchanges.every(({ request, response }) => !request.complete && !response.headersSent);
-      if (exchanges.length > 1 || !isAboutOne) closeAfterAnswers(socket, exchanges);
-      else socket.end(renderProblem(codesByNodeError[error.code] ?? 'malformed_request', publicUrl));
+      if (exchanges.length <= 1 && isAboutOne) {
+        refuse(socket, codesByNodeError[error.code] ?? 'malformed_request', exchanges);
+        return;
+      }
+      // One that has not arrived whole gets its own line when the connection closes.
+      const isBehindAll = exchanges.every(({ request }) => request.complete);
+      if (isBehindAll) requestLog.noteRefusal({ requestId: randomUUID(), method: undefined, status: 'aborted' });
+      closeAfterAnswers(socket, exchanges);
     },
 
-    refuseExpectation(_request, response) {
-      const problem = toProblem(new AppError('malformed_request'), publicUrl, randomUUID());
+    refuseExpectation({ method }, response) {
+      const requestId = randomUUID();
+      const problem = toProblem(new AppError('malformed_request'), publicUrl, requestId);
+      requestLog.noteRefusal({ requestId, method, status: problem.status });
       const headers = { 'content-type': 'application/problem+json', ...problemHeaders, connection: 'close' };
       response.writeHead(problem.status, headers).end(JSON.stringify(problem));
     },
   };
 }
 
-function renderProblem(code: ErrorCode, publicUrl: string): string {
-  const body = JSON.stringify(toProblem(new AppError(code), publicUrl, randomUUID()));
+function renderProblem(code: ErrorCode, publicUrl: string, requestId: string): string {
+  const body = JSON.stringify(toProblem(new AppError(code), publicUrl, requestId));
   return [
     `HTTP/1.1 ${errorCatalogue[code].status} ${code}`,
     'Content-Type: application/problem+json',

@@ -26,11 +26,16 @@ export async function listenAddresses(host: string): Promise<[string, ...string[
 
 /**
  * Listens on every address. Fastify would open servers of its own for the further addresses of localhost, whose
- * requests nobody waits for when it closes; here one server serves them all.
+ * requests nobody waits for when it closes; here one server serves them all. The log calls it by the name.
  */
-export async function listen(app: ApiInstance, addresses: [string, ...string[]], port: number): Promise<Listener> {
+export async function listen(
+  app: ApiInstance,
+  addresses: [string, ...string[]],
+  port: number,
+  name = 'Server',
+): Promise<Listener> {
   const [first, ...others] = addresses;
-  await app.listen({ host: first, port });
+  await app.listen({ host: first, port, listenTextResolver: (address) => `${name} listening at ${address}` });
   const { port: boundPort } = app.server.address() as AddressInfo;
   const doors: Server[] = [];
   try {

@@ -1,11 +1,9 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { OpenAPIV3_1 } from 'openapi-types';
+import { version } from '../version.ts';
 import type { ApiInstance } from './api.ts';
 import { optionalBodyKeyword } from './validation.ts';
-
-/** The version of the API and of the package. */
-const apiVersion = '0.1.0';
 
 // Swagger UI sets styles from its script, which only 'unsafe-inline' allows; scripts come from files alone.
 const docsContentSecurityPolicy =
@@ -22,7 +20,7 @@ export async function registerOpenApi(app: ApiInstance): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title: 'Latchkey', version: apiVersion, description, license: { name: 'MIT', identifier: 'MIT' } },
+      info: { title: 'Latchkey', version, description, license: { name: 'MIT', identifier: 'MIT' } },
       // Relative, so that it is right under every name by which the service is reached.
       servers: [{ url: '/' }],
       tags: [
@@ -38,6 +36,11 @@ export async function registerOpenApi(app: ApiInstance): Promise<void> {
             scheme: 'bearer',
             bearerFormat: 'JWT',
             description: 'The `access_token` of a token response (RFC 9068), sent as RFC 6750 says.',
+          },
+          metrics_token: {
+            type: 'http',
+            scheme: 'bearer',
+            description: '`METRICS_TOKEN` of the configuration, for `GET /metrics` alone.',
           },
         },
       },

@@ -43,7 +43,7 @@ export function createRateLimits(deps: Deps): RateLimitHooks {
       limits.set(name, limit);
       return async (request, reply) => {
         request.counted = { limit, readings: [] };
-        await count(request, reply, limit.client, () => clientNetwork(clientAddress(request)));
+        await count(deps, request, reply, limit.client, () => clientNetwork(clientAddress(request)));
       };
     },
     async limitAccount(request, reply) {
@@ -51,7 +51,7 @@ export function createRateLimits(deps: Deps): RateLimitHooks {
       const account = counters.length === 0 ? undefined : findAccount(request);
       if (account === undefined) return;
       const key = deps.keyring.current.key('limit');
-      await count(request, reply, counters, ({ scope }) =>
+      await count(deps, request, reply, counters, ({ scope }) =>
         // A digest, because the address of a stranger is nothing to keep.
         hmacSha256(key, scope === 'pair' ? [...account, clientNetwork(clientAddress(request))] : account),
       );
@@ -80,6 +80,7 @@ function findAccount({ principal, body }: FastifyRequest): string[] | undefined 
 }
 
 async function count(
+  deps: Deps,
   request: FastifyRequest,
   reply: FastifyReply,
   counters: readonly LimitCounter[],
@@ -101,11 +102,12 @@ async function count(
   const [tightest] = all.toSorted((a, b) => a.remaining - b.remaining || b.resetMs - a.resetMs);
   if (tightest === undefined) return;
   describe(reply, limit, all, tightest);
-  if (isRefused) refuse(tightest);
+  if (isRefused) refuse(deps, limit, tightest);
 }
 
 /** Every refusal of a limit is thrown here. The tightest is of those that block the one that does so longest. */
-function refuse({ resetMs }: Reading): never {
+function refuse({ metrics }: Deps, { name }: Limit, { resetMs }: Reading): never {
+  metrics.countRateLimited(name);
   throw new AppError('too_many_requests', { retryAfterSeconds: Math.max(1, Math.ceil(resetMs / 1000)) });
 }
 

@@ -50,6 +50,11 @@ export async function logInWithCode(
     // Disabled or deleted since the code was sent. The proof itself was good, but there is nobody to log in.
     if (candidate?.status !== 'active') return refuseProof(deps, candidate?.id ?? null, context);
     return completeLogin(deps, candidate, { method: 'code', proofSentAtMs: sentAtMs }, context);
+  }).catch((error: unknown) => {
+    if (error instanceof AppError && error.code === 'invalid_verification_token') {
+      deps.metrics.countLogin('code', 'refused_proof');
+    }
+    throw error;
   });
   return withTokens(deps, login);
 }
@@ -74,6 +79,7 @@ async function completeLogin(
     await recordEvent(tx, { type: 'login.succeeded', userId: candidate.id, details }, context, nowMs);
     return { session: opened, account: await getAccount(tx, candidate.id) };
   });
+  deps.metrics.countLogin(method, 'succeeded');
   deps.outbox.wake();
   return login;
 }

@@ -75,4 +75,5 @@ async function complete(
     const event = { type: 'session.reauthenticated', userId: candidate.id, details: { method } } as const;
     await recordEvent(tx, event, context, deps.clock.now());
   });
+  if (method === 'password') deps.metrics.countConfirmation('reauthentication', 'succeeded');
 }

@@ -10,6 +10,8 @@ import { lockUser } from './store.ts';
 /** Where a password was asked for. */
 type PasswordUse = 'password' | 'reauthentication' | 'password_change';
 
+type RefusedPassword = { owner: SuspendedOwner | undefined; attempt: Attempt; use: PasswordUse };
+
 /** What a refusal is written as. A login proves nobody; elsewhere the session says who asks. */
 type Refusal =
   | { type: 'login.failed'; details: DetailsOf<'login.failed'>; isProved: false }
@@ -30,11 +32,7 @@ function describeRefusal(use: PasswordUse, { isThrottled, isSuspended }: Attempt
  * Refuses a password, wherever it was asked for: it is the same guess at the same password, and is written in the
  * same place. Where there is no account the event has no user: what was typed could be a password in the wrong field.
  */
-export async function refusePassword(
-  deps: Deps,
-  refused: { owner: SuspendedOwner | undefined; attempt: Attempt; use: PasswordUse },
-  context: RequestContext,
-): Promise<never> {
+export async function refusePassword(deps: Deps, refused: RefusedPassword, context: RequestContext): Promise<never> {
   const { owner, attempt, use } = refused;
   if (attempt.check.unreadable) {
     // The owner has to reset it, or the operator to give the secret back.
@@ -56,7 +54,20 @@ export async function refusePassword(
     return suspendIfSpent(deps, tx, attempt, isThere ? owner : undefined, context);
   });
   if (hasMail) deps.outbox.wake();
+  countRefusal(deps, refused);
   throw new AppError('invalid_credentials');
+}
+
+/** Tells the operator, and nobody else, what the refusal was for. */
+function countRefusal({ metrics }: Deps, { owner, attempt, use }: RefusedPassword): void {
+  const { check, isThrottled, isSuspended, lane } = attempt;
+  if (isThrottled || isSuspended) metrics.countThrottled(lane.kind, isThrottled ? 'throttled' : 'suspended');
+  const outcome = check.unreadable ? 'unreadable_hash' : 'wrong_password';
+  const isHeldUp = isThrottled || isSuspended;
+  if (use !== 'password') metrics.countConfirmation(use, isHeldUp ? 'throttled' : outcome);
+  else if (owner === undefined) metrics.countLogin('password', 'unknown_address');
+  else if (isHeldUp) metrics.countLogin('password', 'throttled');
+  else metrics.countLogin('password', check.matches ? 'inactive_account' : outcome);
 }
 
 /** Refuses the right proof of an address whose account is disabled or gone. */

@@ -9,6 +9,7 @@ import { DeliveryError, type MailTransport } from './transport.ts';
 
 /** What the operator should know. The errors of mail servers among it hold none of their words. */
 export type DeliveryEvent =
+  | { type: 'delivered'; id: string; attempts: number }
   | { type: 'postponed'; id: string; attempts: number; error: unknown }
   | { type: 'given_up'; id: string; attempts: number; error: DeliveryError }
   | { type: 'expired'; id: string; attempts: number }
@@ -64,6 +65,7 @@ export function createAttempts(options: DeliveryOptions, watch: ServerWatch, onL
     }
     accepted.add(id);
     watch.noteReply(clock.now());
+    report({ type: 'delivered', id, attempts });
   }
 
   async function dealWithFailure({ id, attempts }: OutboxRow, error: unknown): Promise<void> {

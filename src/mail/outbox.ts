@@ -4,7 +4,7 @@ import type { DeliveryOptions } from './attempts.ts';
 import { createDelivery, type Delivery } from './delivery.ts';
 import { composeMessage, type MailStyle, type Message } from './messages.ts';
 import { sealMail } from './sealed-mail.ts';
-import { insertOutboxRow } from './store.ts';
+import { insertOutboxRow, type OutboxDepth, readOutboxDepth } from './store.ts';
 
 /** A message on its way: to whom, in which language, and until when it is worth delivering. */
 export type OutgoingMail = {
@@ -21,6 +21,8 @@ export type OutgoingMail = {
 export type Outbox = Delivery & {
   /** Writes the message, sealed. Pass the transaction of the act; call `wake` once it is committed. */
   enqueue(db: Db, mail: OutgoingMail): Promise<void>;
+  /** How many messages wait and since when the oldest does, of all instances together. */
+  depth(): Promise<OutboxDepth>;
 };
 
 type OutboxOptions = DeliveryOptions & { style: MailStyle };
@@ -40,7 +42,11 @@ export function notice(
 
 /** Creates the outbox over a transport. */
 export function createOutbox(options: OutboxOptions): Outbox {
-  return { ...createDelivery(options), enqueue: (db, mail) => enqueue(options, db, mail) };
+  return {
+    ...createDelivery(options),
+    enqueue: (db, mail) => enqueue(options, db, mail),
+    depth: () => readOutboxDepth(options.db),
+  };
 }
 
 async function enqueue({ clock, keyring, style }: OutboxOptions, db: Db, mail: OutgoingMail): Promise<void> {

@@ -1,6 +1,12 @@
 import { PostgresAdapter } from 'kysely';
 import type { Db, NewOutboxRow, OutboxRow } from '../db/schema.ts';
 
+/** How full the outbox is. `oldestCreatedAtMs` is undefined when it is empty. */
+export type OutboxDepth = { messages: number; oldestCreatedAtMs: number | undefined };
+
+// To count more would take the longer, the worse things are.
+const maxCounted = 10_000;
+
 /** Adds one message to the outbox. */
 export async function insertOutboxRow(db: Db, row: NewOutboxRow): Promise<void> {
   await db.insertInto('outbox').values(row).execute();
@@ -50,4 +56,21 @@ export async function releaseOutboxRows(db: Db, ids: readonly string[], nowMs: n
     .set((eb) => ({ attempts: eb('attempts', '-', 1), next_attempt_at: nowMs }))
     .where('id', 'in', ids)
     .execute();
+}
+
+/** Counts the messages, up to a limit, and looks at the oldest. Ids are made in the order of time (UUID version 7). */
+export async function readOutboxDepth(db: Db): Promise<OutboxDepth> {
+  const waiting = db.selectFrom('outbox').select('next_attempt_at').where('next_attempt_at', '>=', 0).limit(maxCounted);
+  const { messages } = await db
+    .selectFrom(waiting.as('waiting'))
+    .select((eb) => eb.fn.countAll<number>().as('messages'))
+    .executeTakeFirstOrThrow();
+  const oldest = await db
+    .selectFrom('outbox')
+    .select('created_at')
+    .where('id', '>', '')
+    .orderBy('id')
+    .limit(1)
+    .executeTakeFirst();
+  return { messages, oldestCreatedAtMs: oldest?.created_at };
 }

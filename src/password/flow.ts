@@ -46,6 +46,8 @@ export async function changePassword(
     const newHash = await deps.passwords.hash(input.newPassword, context.signal);
     await applyPasswordChange(deps, principal, { owner, newHash, attempt }, context);
   });
+  deps.metrics.countConfirmation('password_change', 'succeeded');
+  deps.metrics.countPasswordChange('password');
   deps.outbox.wake();
 }
 
@@ -88,6 +90,7 @@ export async function resetPassword(
   await useVerificationToken(deps, verificationToken, 'password_reset', (used) =>
     applyReset(deps, used, newHash, context),
   );
+  deps.metrics.countPasswordChange('code');
   await forgetAddress(deps, proof.email);
   deps.outbox.wake();
 }

@@ -34,6 +34,7 @@ export async function register(
   const { session, account } = await useVerificationToken(deps, verificationToken, 'registration', ({ email }) =>
     createAccount(deps, { email, passwordHash, columns }, context),
   );
+  deps.metrics.countRegistration();
   return { tokens: await issueTokens(deps, session), account };
 }
 

@@ -10,8 +10,17 @@ export async function readCachedSession(
   deps: Deps,
   { userId, sessionId }: { userId: string; sessionId: string },
 ): Promise<Principal | undefined> {
-  const sealed = await deps.sessionCache?.read(userId, sessionId);
-  if (sealed === undefined) return undefined;
+  if (deps.sessionCache === undefined) return undefined;
+  const sealed = await deps.sessionCache.read(userId, sessionId);
+  const principal = sealed === undefined ? undefined : openCachedSession(deps, { userId, sessionId, sealed });
+  deps.metrics.countSessionCacheRead(principal === undefined ? 'miss' : 'hit');
+  return principal;
+}
+
+function openCachedSession(
+  deps: Deps,
+  { userId, sessionId, sealed }: { userId: string; sessionId: string; sealed: string },
+): Principal | undefined {
   try {
     const cached = JSON.parse(unseal(deps.keyring, sealed, sealContext(userId, sessionId))) as CachedSession;
     return cached.liveUntilMs > deps.clock.now() ? cached.principal : undefined;

@@ -11,6 +11,16 @@ import { advanceGeneration, deleteSession, type SessionWithUser } from './store.
 
 /** Exchanges a refresh token for its successor and a new access token. */
 export async function refreshSession(deps: Deps, refreshToken: string, context: RequestContext): Promise<IssuedTokens> {
+  try {
+    return await exchange(deps, refreshToken, context);
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'invalid_refresh_token') deps.metrics.countRefresh('refused');
+    if (error instanceof AppError && error.code === 'refresh_token_reused') deps.metrics.countRefresh('reused');
+    throw error;
+  }
+}
+
+async function exchange(deps: Deps, refreshToken: string, context: RequestContext): Promise<IssuedTokens> {
   const parsed = parseRefreshToken(refreshToken);
   if (parsed === undefined) throw new AppError('invalid_refresh_token');
   const found = await findLiveSession(deps, parsed.sessionId);
@@ -19,7 +29,10 @@ export async function refreshSession(deps: Deps, refreshToken: string, context: 
     throw new AppError('invalid_refresh_token');
   }
   const rotated = await rotate(deps, found, parsed.generation);
-  if (rotated !== undefined) return issueTokens(deps, rotated);
+  if (rotated !== undefined) {
+    deps.metrics.countRefresh('rotated');
+    return issueTokens(deps, rotated);
+  }
   return repeatOrEnd(deps, parsed.sessionId, parsed.generation, context);
 }
 
@@ -51,7 +64,10 @@ async function repeatOrEnd(
   const { session } = found;
   const graceMs = deps.config.environment.REFRESH_REUSE_GRACE_SECONDS * 1000;
   const wasJustReplaced = session.generation === generation + 1;
-  if (wasJustReplaced && deps.clock.now() < session.rotated_at + graceMs) return issueTokens(deps, found);
+  if (wasJustReplaced && deps.clock.now() < session.rotated_at + graceMs) {
+    deps.metrics.countRefresh('repeated');
+    return issueTokens(deps, found);
+  }
   // A generation that is not reached yet can only come from a database put back to an older state.
   if (generation >= session.generation) throw new AppError('invalid_refresh_token');
   await endForReuse(deps, found, context);

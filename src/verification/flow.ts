@@ -158,6 +158,7 @@ async function issueCode(deps: Deps, request: CodeRequest): Promise<SentCode> {
       await deps.ephemeral.put(codeKey(email, purpose), entry, deps.clock.now());
     });
   });
+  deps.metrics.countCodeSent(purpose, isTold ? 'code' : message === undefined ? 'nothing' : 'notice');
   deps.outbox.wake();
   return { expiresInSeconds: CODE_TTL_SECONDS, resendAfterSeconds };
 }
@@ -261,6 +262,7 @@ async function spendSendBudget(deps: Deps, email: string, send: () => Promise<vo
   const spentAtMs = deps.clock.now();
   const spent = await deps.ephemeral.spend(key, sendBudget, spentAtMs);
   if (!spent.allowed) {
+    deps.metrics.countRateLimited('code_mails');
     throw new AppError('too_many_requests', {
       detail: 'This address was mailed a moment ago, or too often. Retry-After says when the next mail can be sent.',
       retryAfterSeconds: Math.ceil(spent.retryAfterMs / 1000),
