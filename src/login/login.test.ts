@@ -3,7 +3,14 @@ import { test } from 'node:test';
 import { hash as argon2Hash } from '@node-rs/argon2';
 import { hash as bcryptHash } from '@node-rs/bcrypt';
 import { goodPassword, logIn, newEmail, proveAddress, readMe, refresh, registerUser } from '../../test/accounts.ts';
-import { assertProblem, assertRefused, type Call, call, takeStock } from '../../test/client.ts';
+import {
+  assertProblem,
+  assertRefused,
+  assertRefusedAndRecorded,
+  type Call,
+  call,
+  takeStock,
+} from '../../test/client.ts';
 import { loginRaces } from '../../test/races/logins.ts';
 import { testRaces } from '../../test/races/races.ts';
 import { describeOnBackends } from '../../test/system.ts';
@@ -148,7 +155,7 @@ describeOnBackends('login', {}, (system) => {
     system().clock.advanceSeconds(61);
     const token = await proveAddress(system(), user.email, 'login');
     await change(user.id, { status: 'disabled' });
-    await assertRefused(system(), codeLogin(token), 'invalid_verification_token');
+    await assertRefusedAndRecorded(system(), codeLogin(token), 'invalid_verification_token', 'login.failed');
   });
 });
 
