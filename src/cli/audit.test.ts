@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { openSession, registerUser } from '../../test/accounts.ts';
+import { goodPassword, newEmail, openSession, registerUser } from '../../test/accounts.ts';
 import { sealAll } from '../../test/audit.ts';
 import { newSecret } from '../../test/config.ts';
 import { startCommand } from '../../test/copying.ts';
-import { startProgram } from '../../test/program.ts';
-import { inScratch } from '../../test/scratch.ts';
+import { register, startProgram } from '../../test/program.ts';
+import { inScratch, readSqlite } from '../../test/scratch.ts';
 import { backends, createScratch, type System, startSystem } from '../../test/system.ts';
+import { until } from '../../test/until.ts';
 
 const secret = newSecret();
 
@@ -159,10 +160,17 @@ describe('audit verify', () => {
     inScratch(async (environment) => {
       const program = await startProgram(environment);
       const { DATA_DIR: cwd } = environment;
+      const verify = () => startCommand(['audit', 'verify'], { cwd, DATA_DIR: cwd }).ended;
       try {
-        const fresh = await startCommand(['audit', 'verify'], { cwd, DATA_DIR: cwd }).ended;
+        const fresh = await verify();
         assert.equal(fresh.code, 0, fresh.stderr);
         assert.match(fresh.stdout, /^Read 0 events in 0 seals\.\n {2}not sealed {3}0 events\n/);
+        await register(program, newEmail(), goodPassword);
+        const countSeals = () => readSqlite(join(cwd, 'latchkey.db'), 'select seq from audit_seals').length;
+        await until(() => countSeals() > 0, 20_000);
+        const sealed = await verify();
+        assert.equal(sealed.code, 0, sealed.stderr);
+        assert.match(sealed.stdout, /^Read [12] events in 1 seals/);
       } finally {
         await program.stop('SIGTERM');
       }
