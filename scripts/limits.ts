@@ -277,6 +277,28 @@ const meanings: Meanings = {
     'src/audit/flow.ts': {
       erasedAtOnce: 'events of a deleted user blanked with the deletion; the rest follows',
     },
+    'src/maintenance/sealing.ts': {
+      everyMs: 'between two turns of sealing the audit trail',
+      leaseMs: 'for which the sealing is one instance’s',
+      maxBatches: 'seals made in a turn',
+      tellHeadEveryMs: 'between two lines about the newest seal in the log',
+    },
+    'src/audit/sealing.ts': {
+      eventsPerSeal: 'events in a seal',
+    },
+    'src/audit/retention.ts': {
+      stepMs: 'the retention of audit events goes on in steps of this',
+    },
+    'src/audit/findings.ts': {
+      maxFindings: 'findings that `audit verify` lists; the rest is counted',
+    },
+    'src/audit/verification.ts': {
+      sealsPerRead: 'seals that it reads at once',
+    },
+    'src/audit/event-check.ts': {
+      eventsPerRead: 'events that it reads at once',
+      rememberedUsers: 'deleted users that it remembers',
+    },
   },
   Stopping: {
     'src/http/listener.ts': {
@@ -313,6 +335,8 @@ const meanings: Meanings = {
 
 // Numbers that bound nothing an operator could meet: sizes of keys, ports, codes of others, parts of a rule.
 const others: Record<string, readonly string[]> = {
+  'src/audit/retention.ts': ['dayMs'],
+  'src/cli/audit.ts': ['progressIntervalMs'],
   'src/cli/copy-database.ts': ['progressIntervalMs'],
   'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost', 'productionMinMetricsToken'],
   'src/crypto/foreign-hash.ts': ['minChecksumBytes'],

@@ -14,6 +14,7 @@ import {
   readSource,
   readTarget,
   runCopy,
+  startCommand,
 } from './copying.ts';
 import { failStart } from './program.ts';
 import { backends, createScratch, type System, startSystem } from './system.ts';
@@ -106,6 +107,17 @@ describe(`a move of ${userCount} users from SQLite to PostgreSQL`, {
   test('leaves the SQLite file as it was, to the byte, and no other file', () => {
     assert.equal(digestOf(installation.sourcePath), sourceBefore);
     assert.deepEqual(filesAfter, ['latchkey.db']);
+  });
+
+  test('the audit trail verifies on both sides, up to the same newest seal', async () => {
+    const { folder: cwd, sourcePath, secret: SECRET_KEY } = installation;
+    const verify = (DATABASE_URL: string, ...options: string[]) =>
+      startCommand(['audit', 'verify', '--json', ...options], { cwd, DATABASE_URL, SECRET_KEY }).ended;
+    const source = JSON.parse((await verify(`sqlite:${sourcePath}`)).stdout);
+    const { code, stdout, stderr } = await verify(targetUrl, '--expect', source.head);
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(JSON.parse(stdout), source);
+    assert.deepEqual([source.events, source.removed_events], [userCount + 1, 1]);
   });
 
   test('is refused by a start under another SECRET_KEY, as on SQLite', async () => {

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import pg from 'pg';
 import { recordEvent } from '../src/audit/flow.ts';
+import { expireEventsAfter } from '../src/audit/retention.ts';
 import { newId } from '../src/crypto/ids.ts';
 import { makeRefreshToken } from '../src/crypto/refresh-token.ts';
 import { generateSigningKey } from '../src/crypto/signing-key.ts';
@@ -18,6 +19,7 @@ import { notice } from '../src/mail/outbox.ts';
 import { insertUser, insertUserRole } from '../src/registration/store.ts';
 import { openSession } from '../src/sessions/flow.ts';
 import { refresh } from './accounts.ts';
+import { sealAll } from './audit.ts';
 import { newUser } from './database.ts';
 import { createScratch, startSystem } from './system.ts';
 
@@ -53,14 +55,27 @@ export async function makeInstallation(userCount: number): Promise<Installation>
   const folder = environment.DATA_DIR ?? '';
   const secret = randomBytes(48).toString('base64');
   const system = await startSystem('sqlite+memory', { DATA_DIR: folder, SECRET_KEY: secret });
+  await beginAuditTrail(system.deps);
   const users = await addUsers(system.deps, userCount);
   await addRest(system.deps, users);
+  await sealAll(system.deps);
   const [first] = users;
   if (first === undefined) throw new Error('there are no users');
   const { body } = await refresh(system, first.refreshToken);
   first.refreshToken = body.refresh_token;
   await system.close();
   return { folder, sourcePath: join(folder, 'latchkey.db'), secret, users, accessToken: body.access_token, remove };
+}
+
+const yearMs = 365 * 24 * 60 * 60 * 1000;
+
+/** An audit trail whose beginning the retention has removed already. */
+async function beginAuditTrail(deps: Deps): Promise<void> {
+  const nowMs = deps.clock.now();
+  const event = { type: 'login.failed', userId: null, details: { method: 'password' } } as const;
+  await recordEvent(deps.db, event, context(), nowMs - 2 * yearMs);
+  await sealAll(deps);
+  await expireEventsAfter(deps, 365)(deps.db, nowMs, 1);
 }
 
 // Few enough for the hash queue; one commit for all of them, because each waits for the disk.

@@ -18,6 +18,8 @@ export type Sealer = {
   start(): void;
   /** Seals what waits, if no other instance does. Returns how many events, or undefined when it was not our turn. */
   runOnce(): Promise<number | undefined>;
+  /** Writes the newest seal to the log, at most once an hour. */
+  tellHead(): Promise<void>;
   /** Stops the timer and waits for the turn under way. */
   close(): Promise<void>;
 };
@@ -88,6 +90,7 @@ export function createSealer(deps: Deps): Sealer {
       timer ??= setInterval(runInBackground, everyMs).unref();
     },
     runOnce,
+    tellHead,
     async close() {
       isClosing = true;
       clearInterval(timer);
