@@ -8,7 +8,15 @@ import { argon2Parameters, type HashScheme } from './hash-scheme.ts';
 /** One unit of work for the pool. The input is the keyed pre-hash, or a plain password for a hash from elsewhere. */
 export type HashTask =
   | { kind: 'hash'; scheme: HashScheme; input: string }
-  | { kind: 'verify'; encoded: string; input: string };
+  | {
+      kind: 'verify';
+      encoded: string;
+      input: string;
+      /** A cheaper bcrypt hash is checked with as much work as this cost takes. */
+      bcryptCost?: number;
+    };
+
+const bcryptCostPattern = /^\$2[abxy]\$(\d\d)\$/;
 
 // On Linux this lowers the calling thread alone, so that a login storm leaves the processor to the
 // event loop first. Elsewhere it may be refused or mean the whole process; hashing works either way.
@@ -30,5 +38,16 @@ export function runHashTask(task: HashTask): string | boolean {
   }
   if (task.encoded.startsWith('$argon2')) return argon2VerifySync(task.encoded, task.input);
   if (isForeignHash(task.encoded)) return verifyForeignHash(task.input, task.encoded);
-  return bcryptVerifySync(task.input, task.encoded);
+  const matches = bcryptVerifySync(task.input, task.encoded);
+  addMissingWork(task.input, task.encoded, task.bcryptCost);
+  return matches;
+}
+
+/**
+ * Makes the check of a hash from before the cost was raised take as long as one of today's, whatever it found. Each
+ * cost is twice the work of the one below: after a check at cost 10, hashes at 10 and 11 complete the work of 12.
+ */
+function addMissingWork(input: string, encoded: string, wanted = 0): void {
+  const made = Number(bcryptCostPattern.exec(encoded)?.[1] ?? wanted);
+  for (let cost = made; cost < wanted; cost += 1) bcryptHashSync(input, { cost });
 }

@@ -162,6 +162,22 @@ describe('an account without a password', () => {
   }
 });
 
+describe('a hash from before the cost was raised', () => {
+  for (const password of ['wrong horse', 'correct horse']) {
+    test(`takes as long to check as where none is stored (${password})`, async (t) => {
+      const keyring = createKeyring([newSecret()]);
+      const stored = await startHasher(t, { keyring, scheme: { name: 'bcrypt', cost: 5 } }).hash('correct horse');
+      const hasher = startHasher(t, { keyring, scheme: { name: 'bcrypt', cost: 8 } });
+      await hasher.verify('wrong horse', null);
+      const ratios: number[] = [];
+      while (ratios.length < 5 && !ratios.some((ratio) => Math.abs(ratio - 1) < 0.3)) {
+        ratios.push(await compareMedians(hasher, stored, password));
+      }
+      assert.ok(Math.abs((ratios.at(-1) ?? 0) - 1) < 0.3, `median without a hash, to the real one: ${ratios}`);
+    });
+  }
+});
+
 describe('the bounds of hashing', () => {
   test('a full queue refuses and a client that goes away frees its place', async (t) => {
     const hasher = startHasher(t, { scheme: { name: 'bcrypt', cost: 9 }, maxWaiting: 1 });
@@ -196,18 +212,18 @@ describe('the bounds of hashing', () => {
 });
 
 /** Times checks with and without a stored hash in turn and returns the ratio of their medians. */
-async function compareMedians(hasher: PasswordHasher, stored: string): Promise<number> {
+async function compareMedians(hasher: PasswordHasher, stored: string, password = 'wrong horse'): Promise<number> {
   const [withHash, without]: [number[], number[]] = [[], []];
   for (let i = 0; i < 15; i += 1) {
-    withHash.push(await timeCheck(hasher, stored));
-    without.push(await timeCheck(hasher, null));
+    withHash.push(await timeCheck(hasher, stored, password));
+    without.push(await timeCheck(hasher, null, password));
   }
   return median(without) / median(withHash);
 }
 
-async function timeCheck(hasher: PasswordHasher, stored: string | null): Promise<number> {
+async function timeCheck(hasher: PasswordHasher, stored: string | null, password: string): Promise<number> {
   const startedAtMs = performance.now();
-  await hasher.verify('wrong horse', stored);
+  await hasher.verify(password, stored);
   return performance.now() - startedAtMs;
 }
 

@@ -58,7 +58,9 @@ export function createPasswordHasher(options: HasherOptions): PasswordHasher {
       // What cannot be checked costs what a check costs: otherwise its time would tell the account apart.
       const { root, hash } = own ?? requireParsed(options.keyring, await dummyHash());
       const input = root === undefined ? password : preHash(root, password);
-      const matches = (await pool.run({ kind: 'verify', encoded: hash, input }, signal)) === true;
+      const { scheme } = options;
+      const wanted = scheme.name === 'bcrypt' ? { bcryptCost: scheme.cost } : {};
+      const matches = (await pool.run({ kind: 'verify', encoded: hash, input, ...wanted }, signal)) === true;
       if (own === undefined) return { matches: false, outdated: false, unreadable: stored !== null };
       return { matches, outdated: !isCurrent(options, root, hash), unreadable: false };
     },

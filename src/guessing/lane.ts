@@ -15,7 +15,7 @@ export type Target = {
 };
 
 /** From where a password is tried: in a live session, from a device that its owner is known on, or by anybody. */
-export type LaneKind = 'session' | 'device' | 'public';
+type LaneKind = 'session' | 'device' | 'public';
 
 /** What an attempt is counted with. Attempts in one lane hold up nobody in another. */
 export type Lane = {
