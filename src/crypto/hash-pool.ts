@@ -1,7 +1,7 @@
 import { Piscina } from 'piscina';
 import type { HashTask } from './hash-worker.ts';
 
-/** Thrown instead of waiting when the queue is full; nothing was hashed. */
+/** Thrown instead of waiting when the queue is full, or when the wait was too long; nothing was hashed. */
 export class HashQueueFullError extends Error {
   override readonly name = 'HashQueueFullError';
 }
@@ -24,12 +24,15 @@ export type HashPool = {
 /** Is told of every task what it cost, or why it was not run. */
 export type HashObserver = {
   onDone(task: { operation: HashTask['kind']; waitedMs: number; tookMs: number }): void;
-  onRefused(reason: 'queue_full' | 'client_gone'): void;
+  onRefused(reason: 'queue_full' | 'waited_too_long' | 'client_gone'): void;
 };
 
-type PoolOptions = { threads: number; maxWaiting: number; observer?: HashObserver };
+type PoolOptions = { threads: number; maxWaiting: number; maxWaitMs?: number; observer?: HashObserver };
 
 type Ticket = { start: () => void; abandon: () => void };
+
+// Clients have given up by then, and what is hashed for them is lost to those who come after.
+const maxWaitMs = 20_000;
 
 /**
  * Creates the pool. The queue is ours rather than Piscina's because an abort there would end the thread
@@ -78,9 +81,15 @@ export function createHashPool(options: PoolOptions): HashPool {
     };
     queue.add(ticket);
     signal?.addEventListener('abort', ticket.abandon, { once: true });
+    const limit = setTimeout(() => {
+      queue.delete(ticket);
+      options.observer?.onRefused('waited_too_long');
+      reject(new HashQueueFullError('the wait for a hash thread was too long'));
+    }, options.maxWaitMs ?? maxWaitMs);
     try {
       await promise;
     } finally {
+      clearTimeout(limit);
       signal?.removeEventListener('abort', ticket.abandon);
     }
   }

@@ -163,8 +163,8 @@ export const catalogue = {
   hashRefused: {
     type: 'counter',
     name: 'latchkey_hash_refused_total',
-    help: 'Passwords that were not hashed: the queue was full, or the client went away before its turn.',
-    labels: { reason: ['queue_full', 'client_gone'] },
+    help: 'Passwords that were not hashed: the queue was full, the wait was too long, or the client went away before its turn.',
+    labels: { reason: ['queue_full', 'waited_too_long', 'client_gone'] },
   },
   componentUp: {
     type: 'gauge',
