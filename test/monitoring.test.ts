@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { catalogue, type Definition, isClosed } from '../src/metrics/catalogue.ts';
 import { createProcessMetrics } from '../src/metrics/metrics.ts';
+import { call } from './client.ts';
 import { parseMetrics } from './metrics.ts';
 import { reasonToSkipPromtool, runPromtool } from './promtool.ts';
+import { startSystem } from './system.ts';
 
 const root = join(import.meta.dirname, '..');
 const folder = join(root, 'deploy/prometheus');
@@ -204,13 +207,38 @@ describe('the alert rules', () => {
       ['check', 'config', '--syntax-only', 'prometheus.yml'],
       ['test', 'rules', 'alerts.test.yml'],
     ]) {
-      const { status, output } = runPromtool(args, folder);
+      const { status, output } = runPromtool(args, { cwd: folder });
       assert.equal(status, 0, output);
     }
   });
 
-  test('take the metrics as the service writes them', { skip }, async () => {
-    const { render } = createProcessMetrics();
-    assert.ok((await render()).endsWith('\n'));
+  test('and the dashboard hold only queries that promtool can parse', { skip }, () => {
+    const scratch = mkdtempSync(join(tmpdir(), 'latchkey-queries-'));
+    try {
+      const values: Record<string, string> = { $job: '.+', $instance: '.+', $__rate_interval: '1m' };
+      const exprs = listPanelQueries().map(({ expr }) => expr.replaceAll(/\$\w+/g, (name) => values[name] ?? name));
+      const rulesOfPanels = exprs.map((expr, index) => ({ record: `panel:${index}`, expr }));
+      // JSON is YAML.
+      writeFileSync(
+        join(scratch, 'panels.yml'),
+        JSON.stringify({ groups: [{ name: 'panels', rules: rulesOfPanels }] }),
+      );
+      const { status, output } = runPromtool(['check', 'rules', 'panels.yml'], { cwd: scratch });
+      assert.equal(status, 0, output);
+      assert.match(output, new RegExp(`SUCCESS: ${exprs.length} rules found`));
+    } finally {
+      rmSync(scratch, { recursive: true, force: true });
+    }
+  });
+
+  test('are for metrics that promtool finds no fault with', { skip }, async () => {
+    const system = await startSystem('sqlite+memory');
+    try {
+      await call(system, { method: 'GET', path: '/users/me' });
+      const { status, output } = runPromtool(['check', 'metrics'], { input: await system.deps.scrape() });
+      assert.deepEqual([status, output], [0, '']);
+    } finally {
+      await system.close();
+    }
   });
 });

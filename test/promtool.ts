@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 
 /** Runs promtool, which comes with Debian's package prometheus. */
-export function runPromtool(args: readonly string[], cwd?: string): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync('promtool', args, {
-    encoding: 'utf8',
-    ...(cwd === undefined ? {} : { cwd }),
-  });
+export function runPromtool(
+  args: readonly string[],
+  options: { cwd?: string; input?: string },
+): { status: number | null; output: string } {
+  const { status, stdout, stderr } = spawnSync('promtool', args, { encoding: 'utf8', ...options });
   return { status, output: `${stdout}${stderr}` };
 }
 
