@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { sql } from 'kysely';
 import { dumpDatabase, dumpRedis } from './canaries/dump.ts';
 import { listSecrets, noteConfiguration, withoutTokens } from './canaries/exchange-secrets.ts';
+import { createRecording } from './canaries/recording.ts';
+import { scanRecording } from './canaries/scan.ts';
 import { createVault, type Vault } from './canaries/vault.ts';
 import { type Call, call, type Reply } from './client.ts';
 import { newSecret } from './config.ts';
@@ -145,6 +150,33 @@ describe('the search for secrets', () => {
       assert.equal(vault.search('a reply', body).length, 1);
     } finally {
       await system.close();
+    }
+  });
+});
+
+describe('the search of a whole run', () => {
+  test('finds what was planted in each of its files, also across the parts in which they are read', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'latchkey-canaries-'));
+    try {
+      const { secret, text } = createRecording(folder);
+      const [token, key] = [newSecret(), randomBytes(32)];
+      secret('a token', token);
+      secret('a key', key);
+      secret('code', '7KQ2ZD');
+      for (const place of ['log', 'replies', 'metrics', 'database', 'redis', 'sealed'] as const)
+        text(place, 'harmless 7KQ2ZX');
+      assert.deepEqual(scanRecording(folder).findings, []);
+      const filler = 'a1 '.repeat(((1 << 16) - 40) / 3);
+      text('log', `${filler}${token}`);
+      text('replies', `${key.toString('base64')} 7KQ2ZD`);
+      text('sealed', `7KQ2ZD ${key.toString('hex')}`);
+      const found = scanRecording(folder, 1 << 16).findings.map(
+        ({ kind, place }) => `${kind} in ${place.split('.')[1]}`,
+      );
+      const expected = ['a token in log', 'a key in replies', 'code in replies', 'a key in sealed'];
+      assert.deepEqual([...new Set(found)].sort(), expected.sort());
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 });

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import type { AuditEventType } from '../src/audit/events.ts';
 import { type ErrorCode, errorCatalogue } from '../src/errors.ts';
+import { listSecrets, withoutTokens } from './canaries/exchange-secrets.ts';
+import { recording } from './canaries/recording.ts';
 import { checkContract } from './contract.ts';
 import { countRows, digestRows, type System } from './system.ts';
 
@@ -44,12 +46,30 @@ export async function call(
     checkContract(system, { method, path, requestBody: body, status, contentType, responseBody });
   }
   const isJson = /json/.test(contentType ?? '');
-  return {
+  const reply: Reply = {
     status: response.statusCode,
     headers: response.headers as Reply['headers'],
     body: isJson && response.body !== '' ? JSON.parse(response.body) : undefined,
     text: response.body,
   };
+  recordExchange({ method, path, body, token }, reply);
+  return reply;
+}
+
+/** Leaves what is secret in an exchange, and the rest of the reply, to the search for canaries. */
+function recordExchange(
+  { method, path, body, token }: Omit<Call, 'token'> & { token: string | undefined },
+  { status, headers, body: replied, text }: Reply,
+): void {
+  if (recording === undefined) return;
+  const isAccepted = status < 300;
+  const sent = listSecrets(body).filter(([kind]) => kind !== 'code' || isAccepted);
+  const got = isAccepted ? listSecrets(replied) : [];
+  const used = token === undefined ? [] : listSecrets({ access_token: token });
+  for (const [kind, secret] of [...sent, ...got, ...used]) recording.secret(kind, secret);
+  // The mailbox is there to show codes.
+  if (!path.startsWith('/dev/'))
+    recording.text('replies', withoutTokens(`${method} ${JSON.stringify(headers)} ${text}`));
 }
 
 type ExpectedProblem = {

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { listSecrets } from './canaries/exchange-secrets.ts';
+import { recording } from './canaries/recording.ts';
 import { listChildren, sendSignal } from './processes.ts';
 
 type Environment = Record<string, string>;
@@ -115,6 +117,7 @@ function spawnProgram(environment: Environment, wrapper: readonly string[] = [])
       RATE_LIMITS: 'off',
       // A start that must fail should do so at once.
       DATABASE_START_WAIT_SECONDS: '0',
+      ...(recording === undefined ? {} : { LOG_LEVEL: 'trace' }),
       ...environment,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -128,6 +131,7 @@ function spawnProgram(environment: Environment, wrapper: readonly string[] = [])
   }
   const ended = once(child, 'close').then(([code, signal]): Ending => {
     running.delete(child.pid ?? 0);
+    recording?.text('log', text);
     return { code, signal, afterMs: performance.now() - startedAtMs };
   });
   return { child, output: () => text, ended };
@@ -172,7 +176,18 @@ export async function send({ origin }: Pick<Program, 'origin'>, request: Program
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const text = await response.text();
-  return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
+  const answer: Answer = { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
+  recordSecrets(request, answer);
+  return answer;
+}
+
+/** Leaves what is secret to the search for canaries; codes are not, because development writes its mail to the log. */
+function recordSecrets({ body, token }: ProgramRequest, answer: Answer): void {
+  if (recording === undefined) return;
+  const used = listSecrets({ access_token: token });
+  const got = answer.status < 300 ? listSecrets(answer.body) : [];
+  for (const [kind, secret] of [...listSecrets(body), ...got, ...used])
+    if (kind !== 'code') recording.secret(kind, secret);
 }
 
 /** Sends JSON and reads the JSON that comes back. */

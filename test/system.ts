@@ -13,6 +13,7 @@ import { createDeps, type Deps } from '../src/deps.ts';
 import type { ApiInstance } from '../src/http/api.ts';
 import { createLog } from '../src/log.ts';
 import { postgresUrl, redisUrl } from './backends.ts';
+import { recordingDestination, recordSystem } from './canaries/systems.ts';
 import { createTestClock, type TestClock } from './clock.ts';
 
 /** A running system with its own database and its own keys, and the clock that it lives by. */
@@ -34,7 +35,7 @@ const testEnvironment: Environment = {
   PUBLIC_URL: 'http://latchkey.test',
   BCRYPT_COST: '4',
   RATE_LIMITS: 'off',
-  LOG_LEVEL: 'silent',
+  LOG_LEVEL: recordingDestination === undefined ? 'silent' : 'trace',
   DATABASE_START_WAIT_SECONDS: '0',
 };
 
@@ -65,7 +66,7 @@ export function describeOnBackends(
 export async function startSystem(
   backend: Backend,
   environment: Environment = {},
-  destination?: DestinationStream,
+  destination: DestinationStream | undefined = recordingDestination,
 ): Promise<System> {
   const scratch = await createScratch(backend);
   const clock = createTestClock();
@@ -84,6 +85,7 @@ export async function startSystem(
     deps,
     clock,
     async close() {
+      await recordSystem(deps);
       await app.close();
       await deps.close();
       await scratch.remove();
@@ -93,7 +95,7 @@ export async function startSystem(
 
 /** Starts a second instance on the database, the Redis and the secret of a system. Close it before that one. */
 export async function startPeer({ deps: { config, redisPrefix }, clock }: System): Promise<System> {
-  const log = await createLog(config.environment.LOG_LEVEL, false);
+  const log = await createLog(config.environment.LOG_LEVEL, false, recordingDestination);
   const deps = await createDeps(config, { log, clock, redisPrefix });
   if (deps.redis !== undefined) await waitUntilReady(deps);
   const app = await buildApp(deps);
@@ -102,6 +104,7 @@ export async function startPeer({ deps: { config, redisPrefix }, clock }: System
     deps,
     clock,
     async close() {
+      await recordSystem(deps);
       await app.close();
       await deps.close();
     },

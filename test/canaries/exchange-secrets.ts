@@ -34,7 +34,10 @@ export function withoutTokens(text: string): string {
 }
 
 /** Remembers what a service was started with: its secrets, the keys made from them, and the passwords in its URLs. */
-export function noteConfiguration(vault: Vault, { config, keyring }: Pick<Deps, 'config' | 'keyring'>): void {
+export function noteConfiguration(
+  vault: Pick<Vault, 'note'>,
+  { config, keyring }: Pick<Deps, 'config' | 'keyring'>,
+): void {
   const { METRICS_TOKEN, DATABASE_URL, REDIS_URL, SMTP_URL } = config.environment;
   for (const secret of config.secretKeys) vault.note('SECRET_KEY', secret);
   for (const root of keyring.all)
