@@ -72,7 +72,7 @@ const yearMs = 365 * 24 * 60 * 60 * 1000;
 /** An audit trail whose beginning the retention has removed already. */
 async function beginAuditTrail(deps: Deps): Promise<void> {
   const nowMs = deps.clock.now();
-  const event = { type: 'login.failed', userId: null, details: { method: 'password' } } as const;
+  const event = { type: 'login.failed', userId: null, details: { method: 'password', attempt: 'compared' } } as const;
   await recordEvent(deps.db, event, context(), nowMs - 2 * yearMs);
   await sealAll(deps);
   await expireEventsAfter(deps, 365)(deps.db, nowMs, 1);

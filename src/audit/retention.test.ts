@@ -24,7 +24,12 @@ describeOnBackends('the retention of the audit trail', { AUDIT_RETENTION_DAYS: S
   }
 
   function addEvent({ deps: { db, clock } }: System, userId: string | null = null): Promise<void> {
-    return recordEvent(db, { type: 'login.failed', userId, details: { method: 'password' } }, undefined, clock.now());
+    return recordEvent(
+      db,
+      { type: 'login.failed', userId, details: { method: 'password', attempt: 'compared' } },
+      undefined,
+      clock.now(),
+    );
   }
 
   const seqs = async () => {
@@ -118,7 +123,7 @@ describeOnBackends('the retention of the audit trail', { AUDIT_RETENTION_DAYS: S
     assert.equal((await call(system(), request)).status, 204);
     await sealAll(deps);
     clock.advanceSeconds(daySeconds);
-    const details = { method: 'password' };
+    const details = { method: 'password', attempt: 'compared' };
     const origin = {
       clientAddress: '203.0.113.7',
       userAgent: null,

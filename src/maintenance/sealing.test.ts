@@ -147,7 +147,7 @@ describeOnBackends('the sealer of the audit trail', {}, (system, backend) => {
     const write = async () => {
       for (let event = 0; event < 25; event += 1) {
         await deps.db.transaction().execute(async (tx) => {
-          const details = { method: 'password' };
+          const details = { method: 'password', attempt: 'compared' };
           await recordEvent(tx, { type: 'login.failed', userId: null, details }, undefined, deps.clock.now());
           // Others commit and are sealed before this one.
           await new Promise((resolve) => setImmediate(resolve));
