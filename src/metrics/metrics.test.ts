@@ -14,6 +14,7 @@ import {
   sendCode,
 } from '../../test/accounts.ts';
 import { call } from '../../test/client.ts';
+import { guessOften, newPlace, tryLogin } from '../../test/guessing.ts';
 import { countedBy, readCounts } from '../../test/metrics.ts';
 import { describeOnBackends } from '../../test/system.ts';
 
@@ -46,6 +47,18 @@ describeOnBackends('what is counted', {}, (system, backend) => {
     await system().deps.db.updateTable('users').set({ password_hash: 'x' }).where('id', '=', user.id).execute();
     const moved = await counts(() => logIn(system(), user.email, goodPassword));
     assert.deepEqual(moved, { ...verified, 'logins_total{method=password,outcome=unreadable_hash}': 1 });
+  });
+
+  test('a password that waits for a reset', async () => {
+    const { email } = await registerUser(system());
+    await guessOften(system(), email, 100);
+    await deliver();
+    const moved = await counts(() => tryLogin(system(), email, goodPassword, newPlace()));
+    assert.deepEqual(moved, {
+      ...verified,
+      'logins_total{method=password,outcome=throttled}': 1,
+      'password_throttled_total{lane=public,reason=suspended}': 1,
+    });
   });
 
   test('a login by code, and a proof that is not one', async () => {

@@ -133,6 +133,17 @@ async function recordRequest(
 }
 
 async function issueCode(deps: Deps, request: CodeRequest): Promise<SentCode> {
+  try {
+    return await writeCode(deps, request);
+  } catch (error) {
+    const isRefusal = error instanceof AppError && error.code !== 'temporarily_unavailable';
+    // An account that was deleted meanwhile is not the end: the caller asks again without it.
+    if (!isRefusal && !isForeignKeyViolation(error)) deps.metrics.countCodeFailed(request.purpose);
+    throw error;
+  }
+}
+
+async function writeCode(deps: Deps, request: CodeRequest): Promise<SentCode> {
   const { email, purpose, userId, recipient } = request;
   const { CODE_TTL_SECONDS } = deps.config.environment;
   const code = generateCode();
@@ -175,6 +186,7 @@ export async function verifyCode(
   const digests = deps.keyring.all.map((root) => codeDigest(root.key('code'), email, input.purpose, code));
   const payload = await deps.ephemeral.take(codeKey(email, input.purpose), digests, deps.clock.now());
   if (payload === undefined) return refuseCode(deps, { email, purpose: input.purpose }, context);
+  deps.metrics.countCodeChecked(input.purpose, 'accepted');
   return issueVerificationToken(deps, input.purpose, JSON.parse(payload) as Proof);
 }
 
@@ -190,6 +202,7 @@ async function refuseCode(
     const event = { type: 'code.refused', userId: userId ?? null, actorId: null, details: { purpose } } as const;
     await recordEvent(tx, event, context, deps.clock.now());
   });
+  deps.metrics.countCodeChecked(purpose, 'refused');
   throw new AppError('invalid_code');
 }
 
