@@ -136,6 +136,14 @@ async function addRest({ db, outbox, clock, keyring }: Deps, [first, second]: Mo
   }
   const pending = { user_id: second.id, email: 'new@example.com', created_at: nowMs, expires_at: nowMs + 60_000 };
   await db.insertInto('pending_email_changes').values(pending).execute();
+  const suspended = { user_id: second.id, failures: 101, suspended_at: nowMs, expires_at: nowMs + 60_000 };
+  await db
+    .insertInto('password_failures')
+    .values([
+      { lane: 'of an account', ...suspended },
+      { lane: 'of nobody', user_id: null, failures: 3, suspended_at: null, expires_at: nowMs + 60_000 },
+    ])
+    .execute();
   await db.insertInto('pending_erasures').values({ user_id: newId(), created_at: nowMs }).execute();
   await db.insertInto('leases').values({ name: 'chore', holder: 'the old process', expires_at: nowMs }).execute();
   await insertSigningKey(db, { ...(await generateSigningKey(keyring)), state: 'retired' }, nowMs);
