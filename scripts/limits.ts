@@ -284,6 +284,7 @@ const meanings: Meanings = {
       everyMs: 'between two turns of sealing the audit trail',
       leaseMs: 'for which the sealing is one instance’s',
       maxBatches: 'seals made in a turn',
+      complainEveryMs: 'between two lines about sealing that fails',
       tellHeadEveryMs: 'between two lines about the newest seal in the log',
     },
     'src/audit/sealing.ts': {

@@ -12,6 +12,8 @@ const leaseMs = 20_000;
 // A backlog that is larger than this, as after an upgrade, is left to the next turns.
 const maxBatches = 50;
 const tellHeadEveryMs = 60 * 60 * 1000;
+// A database that is away is told of by everybody who needs it.
+const complainEveryMs = 60_000;
 
 /** Seals on a timer what was written to the audit trail. */
 export type Sealer = {
@@ -31,6 +33,7 @@ export function createSealer(deps: Deps): Sealer {
   let running: Promise<void> | undefined;
   let isClosing = false;
   let toldHeadAtMs = Number.NEGATIVE_INFINITY;
+  let complainedAtMs = Number.NEGATIVE_INFINITY;
 
   async function runOnce(): Promise<number | undefined> {
     let sealed = 0;
@@ -72,14 +75,17 @@ export function createSealer(deps: Deps): Sealer {
     deps.log.error({ audit_head: `${head.seq}:${head.digest}` }, `the newest seal of the audit trail: ${reason}`);
   }
 
+  function complain(error: unknown): void {
+    if (performance.now() - complainedAtMs < complainEveryMs) return;
+    complainedAtMs = performance.now();
+    deps.log.warn({ err: error }, 'sealing the audit trail failed and will be tried again');
+  }
+
   function runInBackground(): void {
     // A turn that takes longer than the timer goes on alone.
     running ??= tellHead()
       .then(runOnce)
-      .then(
-        () => {},
-        (error: unknown) => deps.log.warn({ err: error }, 'sealing the audit trail failed and will be tried again'),
-      )
+      .then(() => {}, complain)
       .finally(() => {
         running = undefined;
       });
