@@ -207,7 +207,8 @@ function createMail(config: Config, { db, clock, keyring, log, metrics }: MailPa
     logDelivery(event);
     countDelivery(metrics, event);
   };
-  const parts = { db, clock, keyring, style, report };
+  const onDelivered = () => metrics.countDelivery('delivered');
+  const parts = { db, clock, keyring, style, report, onDelivered };
   const server = smtpServer(config);
   if (server !== undefined) {
     const transport = createSmtpTransport(server, environment.MAIL_FROM);
@@ -222,7 +223,5 @@ function createMail(config: Config, { db, clock, keyring, log, metrics }: MailPa
 
 function countDelivery(metrics: Metrics, { type }: DeliveryEvent): void {
   // What else is reported is about the server, and no mail.
-  if (type === 'delivered' || type === 'postponed' || type === 'given_up' || type === 'expired') {
-    metrics.countDelivery(type);
-  }
+  if (type === 'postponed' || type === 'given_up' || type === 'expired') metrics.countDelivery(type);
 }

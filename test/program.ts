@@ -25,6 +25,8 @@ export type Program = {
 
 const main = join(import.meta.dirname, '../src/main.ts');
 const startLimitMs = 20_000;
+// What a start that fails prints is compared to the letter, so that is left as it is.
+const recordedEnvironment: Environment = recording === undefined ? {} : { LOG_LEVEL: 'trace' };
 const running = new Set<number>();
 
 // A test that fails must leave no process behind.
@@ -37,7 +39,7 @@ process.on('exit', () => {
  * as its child; every signal goes to the program.
  */
 export async function startProgram(environment: Environment, wrapper: readonly string[] = []): Promise<Program> {
-  const spawned = spawnProgram(environment, wrapper);
+  const spawned = spawnProgram({ ...recordedEnvironment, ...environment }, wrapper);
   const { child, output, ended } = spawned;
   const address = await waitUntilListening(spawned);
   const pid = wrapper.length === 0 ? child.pid : (listChildren(child.pid ?? 0)[0] ?? child.pid);
@@ -58,7 +60,7 @@ export type StartingProgram = Pick<Program, 'output' | 'stop'> & {
 
 /** Starts the program on a free port and does not wait. */
 export function launchProgram(environment: Environment): StartingProgram {
-  const spawned = spawnProgram(environment);
+  const spawned = spawnProgram({ ...recordedEnvironment, ...environment });
   const { child, output, ended } = spawned;
   const listening = waitUntilListening(spawned);
   // Whoever stops it before it listens does not ask.
@@ -117,7 +119,6 @@ function spawnProgram(environment: Environment, wrapper: readonly string[] = [])
       RATE_LIMITS: 'off',
       // A start that must fail should do so at once.
       DATABASE_START_WAIT_SECONDS: '0',
-      ...(recording === undefined ? {} : { LOG_LEVEL: 'trace' }),
       ...environment,
     },
     stdio: ['ignore', 'pipe', 'pipe'],

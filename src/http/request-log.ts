@@ -5,7 +5,7 @@ import type { Metrics } from '../metrics/metrics.ts';
 import type { ApiInstance } from './api.ts';
 
 /** A request that no route has seen: Node or the router could not read it. */
-export type Refusal = {
+type Refusal = {
   requestId: string;
   /** Undefined where not even the first line could be read. */
   method: string | undefined;

@@ -9,7 +9,6 @@ import { DeliveryError, type MailTransport } from './transport.ts';
 
 /** What the operator should know. The errors of mail servers among it hold none of their words. */
 export type DeliveryEvent =
-  | { type: 'delivered'; id: string; attempts: number }
   | { type: 'postponed'; id: string; attempts: number; error: unknown }
   | { type: 'given_up'; id: string; attempts: number; error: DeliveryError }
   | { type: 'expired'; id: string; attempts: number }
@@ -23,6 +22,8 @@ export type DeliveryOptions = {
   keyring: Keyring;
   transport: MailTransport;
   report: (event: DeliveryEvent) => void;
+  /** Told of every mail that was accepted, which is nothing that the operator should know one by one. */
+  onDelivered?: () => void;
   /** From 0 up to 1, to spread what is tried again. */
   random?: () => number;
 };
@@ -65,7 +66,7 @@ export function createAttempts(options: DeliveryOptions, watch: ServerWatch, onL
     }
     accepted.add(id);
     watch.noteReply(clock.now());
-    report({ type: 'delivered', id, attempts });
+    options.onDelivered?.();
   }
 
   async function dealWithFailure({ id, attempts }: OutboxRow, error: unknown): Promise<void> {

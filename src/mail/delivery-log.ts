@@ -6,8 +6,6 @@ import { DeliveryError } from './transport.ts';
 export function createDeliveryLog(log: Logger): (event: DeliveryEvent) => void {
   return (event) => {
     switch (event.type) {
-      case 'delivered':
-        return log.debug({ mail_id: event.id, attempts: event.attempts }, 'a mail was delivered');
       case 'postponed':
         return log.warn(describeTry(event), 'a mail could not be delivered and will be tried again');
       case 'given_up':

@@ -37,7 +37,7 @@ export type Metrics = {
 };
 
 /** A request that is over. One that reached no route has no template, and one that Node refused no duration. */
-export type AnsweredRequest = {
+type AnsweredRequest = {
   method: string;
   route: string | undefined;
   status: number | 'aborted';
