@@ -166,6 +166,7 @@ export async function waitUntilReady(deps: Deps): Promise<void> {
   throw new Error('Redis did not become ready');
 }
 
+// Not the counts of wrong passwords, which a refused password is meant to change.
 const tables = ['users', 'sessions', 'user_roles', 'pending_email_changes', 'known_devices', 'outbox', 'audit_events'];
 
 /** Counts the rows of every table. */
