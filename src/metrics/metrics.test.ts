@@ -15,8 +15,9 @@ import {
 } from '../../test/accounts.ts';
 import { call } from '../../test/client.ts';
 import { guessOften, newPlace, tryLogin } from '../../test/guessing.ts';
+import { reply, startMailServer } from '../../test/mail-server.ts';
 import { countedBy, readCounts } from '../../test/metrics.ts';
-import { describeOnBackends } from '../../test/system.ts';
+import { describeOnBackends, startSystem } from '../../test/system.ts';
 
 const verified = { 'hash_duration_seconds_count{operation=verify}': 1, hash_wait_seconds_count: 1 };
 const hashed = { 'hash_duration_seconds_count{operation=hash}': 1, hash_wait_seconds_count: 1 };
@@ -205,6 +206,85 @@ describeOnBackends('what is counted', {}, (system, backend) => {
     assert.deepEqual(await requests(unreadable), [
       'latchkey_http_requests_total{method=GET,route=unmatched,status=400}',
     ]);
+  });
+});
+
+describe('the metrics of work that is refused or fails', () => {
+  describeOnBackends('for want of a place', { HASH_THREADS: '1', HASH_QUEUE_MAX: '1', BCRYPT_COST: '10' }, (system) => {
+    before(() => logIn(system(), newEmail(), goodPassword));
+
+    test('a password that finds the queue full is counted, and is no login', async () => {
+      let refused = 0;
+      const moved = await countedBy(system(), async () => {
+        const replies = await Promise.all(Array.from({ length: 8 }, () => logIn(system(), newEmail(), goodPassword)));
+        refused = replies.filter(({ status }) => status === 503).length;
+      });
+      assert.ok(refused > 0, 'the queue was never full');
+      assert.deepEqual(moved, {
+        'hash_duration_seconds_count{operation=verify}': 8 - refused,
+        'hash_refused_total{reason=queue_full}': refused,
+        hash_wait_seconds_count: 8 - refused,
+        'logins_total{method=password,outcome=unknown_address}': 8 - refused,
+      });
+    });
+
+    test('a code that could not be written is counted as failed, and not as sent', async () => {
+      const { schema } = system().deps.db;
+      await schema.alterTable('outbox').renameTo('outbox_away').execute();
+      const moved = await countedBy(system(), () => sendCode(system(), newEmail(), 'registration'));
+      await schema.alterTable('outbox_away').renameTo('outbox').execute();
+      assert.deepEqual(moved, { 'codes_failed_total{purpose=registration}': 1 });
+    });
+  });
+
+  test('a mail is counted as postponed at every try, and once as expired or given up', async () => {
+    let answer = reply(451, '4.2.1 not now');
+    const server = await startMailServer({ onRcptTo: (_address, _session, done) => done(answer) });
+    const system = await startSystem('sqlite+memory', { SMTP_URL: server.url });
+    const deliver = () => countedBy(system, () => system.deps.outbox.deliverDue());
+    const dayMs = 24 * 60 * 60 * 1000;
+    const enqueue = () =>
+      system.deps.outbox.enqueue(system.deps.db, {
+        to: newEmail(),
+        userId: null,
+        locale: null,
+        message: { kind: 'already_registered' },
+        expiresAtMs: system.clock.now() + dayMs,
+      });
+    try {
+      await logIn(system, newEmail(), goodPassword);
+      await enqueue();
+      assert.deepEqual(await deliver(), { 'mail_deliveries_total{outcome=postponed}': 1 });
+      system.clock.advanceSeconds(600);
+      assert.deepEqual(await deliver(), { 'mail_deliveries_total{outcome=postponed}': 1 });
+      system.clock.advanceSeconds(dayMs / 1000);
+      assert.deepEqual(await deliver(), { 'mail_deliveries_total{outcome=expired}': 1 });
+      answer = reply(550, '5.1.1 nobody');
+      await enqueue();
+      const outcomes: Record<string, number>[] = [];
+      for (let tries = 0; tries < 3; tries += 1) {
+        outcomes.push(await deliver());
+        system.clock.advanceSeconds(3_600);
+      }
+      const [postponed, givenUp] = ['postponed', 'given_up'].map((name) => ({
+        [`mail_deliveries_total{outcome=${name}}`]: 1,
+      }));
+      assert.deepEqual(outcomes, [postponed, postponed, givenUp]);
+    } finally {
+      await system.close();
+      await server.stop();
+    }
+  });
+
+  test('a throttled password is counted by what held it back', async () => {
+    const system = await startSystem('sqlite+memory');
+    try {
+      await logIn(system, newEmail(), goodPassword);
+      const moved = await countedBy(system, async () => system.deps.metrics.countThrottled('account'));
+      assert.deepEqual(moved, { 'password_throttled_total{scope=account}': 1 });
+    } finally {
+      await system.close();
+    }
   });
 });
 
