@@ -1,8 +1,8 @@
 /** What a front and a back may read as different requests. `body` follows the headers as it is. */
 type Shape = { title: string; lines: readonly string[]; body: string };
 
-/** The path of the request that hides in each shape; whoever answers or logs it has been deceived. */
-export const smuggledPath = '/smuggled-request';
+// No route has it: whoever answers or logs it has been deceived.
+const smuggledPath = '/smuggled-request';
 
 const json = 'Content-Type: application/json';
 const smuggled = (host: string) => `GET ${smuggledPath} HTTP/1.1\r\n${host}\r\n\r\n`;
