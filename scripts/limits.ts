@@ -77,6 +77,9 @@ const meanings: Meanings = {
     'src/crypto/password-policy.ts': {
       passwordMaxLength: 'characters of a password',
     },
+    'src/crypto/hash-pool.ts': {
+      maxWaitMs: 'a password check’s wait for a thread; then 503',
+    },
     'src/crypto/foreign-hash.ts': {
       scryptMaxMemoryBytes: 'memory of one foreign scrypt hash',
       pbkdf2MaxRounds: 'rounds of one foreign PBKDF2 hash',

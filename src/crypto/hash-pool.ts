@@ -1,7 +1,7 @@
 import { Piscina } from 'piscina';
 import type { HashTask } from './hash-worker.ts';
 
-/** Thrown instead of waiting when the queue is full; nothing was hashed. */
+/** Thrown instead of waiting when the queue is full, or when the wait was too long; nothing was hashed. */
 export class HashQueueFullError extends Error {
   override readonly name = 'HashQueueFullError';
 }
@@ -23,12 +23,15 @@ export type HashPool = {
 
 type Ticket = { start: () => void; abandon: () => void };
 
+// Clients have given up by then, and what is hashed for them is lost to those who come after.
+const maxWaitMs = 20_000;
+
 /**
  * Creates the pool. The queue is ours rather than Piscina's because an abort there would end the thread
  * of a task that already runs, which costs more than finishing it; here an abort frees a place in the
  * queue and leaves running work alone.
  */
-export function createHashPool(options: { threads: number; maxWaiting: number }): HashPool {
+export function createHashPool(options: { threads: number; maxWaiting: number; maxWaitMs?: number }): HashPool {
   const piscina = new Piscina({
     filename: new URL('./hash-worker.ts', import.meta.url).href,
     name: 'runHashTask',
@@ -62,9 +65,14 @@ export function createHashPool(options: { threads: number; maxWaiting: number })
     };
     queue.add(ticket);
     signal?.addEventListener('abort', ticket.abandon, { once: true });
+    const limit = setTimeout(() => {
+      queue.delete(ticket);
+      reject(new HashQueueFullError('the wait for a hash thread was too long'));
+    }, options.maxWaitMs ?? maxWaitMs);
     try {
       await promise;
     } finally {
+      clearTimeout(limit);
       signal?.removeEventListener('abort', ticket.abandon);
     }
   }
