@@ -17,7 +17,7 @@ function hashTask(cost: number, input = 'a password'): HashTask {
   return { kind: 'hash', scheme: { name: 'bcrypt', cost }, input };
 }
 
-function startPool(t: TestContext, options: { threads: number; maxWaiting: number }) {
+function startPool(t: TestContext, options: { threads: number; maxWaiting: number; maxWaitMs?: number }) {
   const pool = createHashPool(options);
   t.after(() => pool.close());
   return pool;
@@ -62,6 +62,15 @@ describe('the pool of hash threads', { timeout: 30_000 }, () => {
     await assert.rejects(pool.run(hashTask(4)), HashQueueFullError);
     await Promise.all([...running, waiter]);
     assert.equal(pool.waiting(), 0);
+  });
+
+  test('whoever has waited for too long is refused, is not hashed for, and frees a place', async (t) => {
+    const pool = startPool(t, { threads: 1, maxWaiting: 1, maxWaitMs: 20 });
+    const running = pool.run(hashTask(longCost));
+    await assert.rejects(pool.run(hashTask(endlessCost)), HashQueueFullError);
+    assert.equal(pool.waiting(), 0);
+    await running;
+    assert.ok(await pool.run(hashTask(4)), 'the pool takes tasks again');
   });
 
   test('those that wait are served in the order in which they came', async (t) => {

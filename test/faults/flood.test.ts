@@ -20,6 +20,7 @@ const settings = {
   TRUST_PROXY: '127.0.0.1',
   HASH_QUEUE_MAX: String(queueMax),
 };
+const longestWaitMs = 20_000;
 let addresses = 0;
 
 /** An address that no other request has: what the trusted proxy says. */
@@ -56,11 +57,10 @@ describe('a flood of logins', () => {
   test(
     `of ${loginsPerSecond} a second for ${floodSeconds} seconds is answered or refused, and nothing else waits for it`,
     {
-      timeout: (floodSeconds + 100) * 1_000,
+      timeout: (floodSeconds + 90) * 1_000,
     },
     () =>
-      inScratch(async (scratch) => {
-        const program = await startProgram({ ...scratch, ...settings });
+      withProgram({}, async (program) => {
         const users = await Promise.all([1, 2, 3, 4].map(() => signUp(program)));
         const idle = await watch(program, users, 1_500, async () => {});
         const flood = createFlood(program, users);
@@ -78,7 +78,9 @@ describe('a flood of logins', () => {
         for (const { retryAfter, body, tookMs } of counts.get(503) ?? []) {
           assert.match(retryAfter ?? '', /^[1-9]\d*$/);
           assert.equal(body.code, 'temporarily_unavailable');
-          assert.ok(tookMs < 2_000 + 4 * idle.refreshMs, `a refusal took ${tookMs} ms`);
+          // At once because the queue is full, or after the longest wait in it.
+          const overdueMs = tookMs > longestWaitMs ? tookMs - longestWaitMs : tookMs;
+          assert.ok(overdueMs < 2_000 + 4 * idle.refreshMs, `a refusal took ${tookMs} ms`);
         }
         assert.ok(answers.every(({ status, isRight }) => status === 503 || (status === 200) === isRight));
         // Those that wait, those being checked, and a few whose refusal is on its way.
