@@ -8,11 +8,12 @@ import { type Program, register, startProgram } from '../program.ts';
 import { inScratch, readSqlite } from '../scratch.ts';
 import { until } from '../until.ts';
 
-// A minute of it, with the defaults, is run by FLOOD=60.
+// A minute of it, with the defaults and the bounds of the contract, is run by FLOOD=60 on a machine with nothing else to do.
+const isWhole = process.env.FLOOD !== undefined;
 const floodSeconds = Number(process.env.FLOOD ?? 5);
 const loginsPerSecond = 50;
 // What waits at the end is waited for, so a short flood has a short queue.
-const queueMax = process.env.FLOOD === undefined ? 40 : 100;
+const queueMax = isWhole ? 100 : 40;
 const settings = {
   // As in production, and with the limits on: the flood comes from as many addresses as it has requests.
   BCRYPT_COST: '12',
@@ -20,7 +21,6 @@ const settings = {
   TRUST_PROXY: '127.0.0.1',
   HASH_QUEUE_MAX: String(queueMax),
 };
-const longestWaitMs = 20_000;
 let addresses = 0;
 
 /** An address that no other request has: what the trusted proxy says. */
@@ -75,19 +75,21 @@ describe('a flood of logins', () => {
             `memory ${flooded.memoryMiB.join(', ')} MiB in the three thirds`,
         );
         assert.deepEqual([...counts.keys()].sort(), [200, 401, 503]);
-        for (const { retryAfter, body, tookMs } of counts.get(503) ?? []) {
+        for (const { retryAfter, body } of counts.get(503) ?? []) {
           assert.match(retryAfter ?? '', /^[1-9]\d*$/);
           assert.equal(body.code, 'temporarily_unavailable');
-          // At once because the queue is full, or after the longest wait in it.
-          const overdueMs = tookMs > longestWaitMs ? tookMs - longestWaitMs : tookMs;
-          assert.ok(overdueMs < 2_000 + 4 * idle.refreshMs, `a refusal took ${tookMs} ms`);
         }
         assert.ok(answers.every(({ status, isRight }) => status === 503 || (status === 200) === isRight));
         // Those that wait, those being checked, and a few whose refusal is on its way.
-        assert.ok(flood.mostAtOnce() <= queueMax + 40, `${flood.mostAtOnce()} were admitted at once`);
-        // A machine that is busy with something else is slow without a flood too.
-        assert.ok(flooded.refreshMs < 250 + 4 * idle.refreshMs, `refresh: ${flooded.refreshMs} ms`);
-        assert.ok(flooded.readMs < 250 + 4 * idle.readMs, `GET /users/me: ${flooded.readMs} ms`);
+        // (The test of the pool shows that the bound is exact.)
+        assert.ok(flood.mostAtOnce() <= queueMax + loginsPerSecond * 2, `${flood.mostAtOnce()} were admitted at once`);
+        // Whatever waited behind the logins would wait for seconds. The bound of the contract is for a machine with nothing
+        // else to do, which the short run cannot count on; a machine that is busy is slow without a flood too.
+        const boundMs = isWhole ? 250 : 1_000 + 10 * Math.max(idle.refreshMs, idle.readMs);
+        assert.ok(flooded.refreshMs < boundMs, `refresh: ${flooded.refreshMs} ms`);
+        assert.ok(flooded.readMs < boundMs, `GET /users/me: ${flooded.readMs} ms`);
+        const refusedInMs = (counts.get(503) ?? []).map(({ tookMs }) => tookMs).sort((a, b) => a - b);
+        assert.ok((refusedInMs[refusedInMs.length >> 1] ?? 0) < boundMs, `half of the refusals: ${refusedInMs}`);
         const [, middle = 0, last = 0] = flooded.memoryMiB;
         assert.ok(last < middle * 1.1 + 8, `${flooded.memoryMiB} MiB`);
         assert.equal((await program.stop('SIGTERM')).code, 0);
