@@ -275,17 +275,6 @@ describe('the metrics of work that is refused or fails', () => {
       await server.stop();
     }
   });
-
-  test('a throttled password is counted by what held it back', async () => {
-    const system = await startSystem('sqlite+memory');
-    try {
-      await logIn(system, newEmail(), goodPassword);
-      const moved = await countedBy(system, async () => system.deps.metrics.countThrottled('account'));
-      assert.deepEqual(moved, { 'password_throttled_total{scope=account}': 1 });
-    } finally {
-      await system.close();
-    }
-  });
 });
 
 describe('the metrics of a limit', () => {
