@@ -51,7 +51,7 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   for (const schema of sharedSchemas) app.addSchema(schema);
 
   await registerSecurityHeaders(app, deps);
-  await registerOpenApi(app);
+  await registerOpenApi(app, METRICS_TOKEN !== undefined);
   const answerOtherMethods = watchRoutes(app);
 
   const tools: RouteTools = { guard: createBearerGuard(deps), limit: createRateLimits(deps) };
