@@ -56,7 +56,7 @@ export async function buildApp(deps: Deps, limits = connectionLimits): Promise<A
   for (const schema of sharedSchemas) app.addSchema(schema);
 
   await registerSecurityHeaders(app, deps);
-  await registerOpenApi(app);
+  await registerOpenApi(app, METRICS_TOKEN !== undefined);
   const answerOtherMethods = watchRoutes(app);
 
   app.decorateRequest('counted', null);

@@ -15,8 +15,17 @@ const description = `Self-hosted authentication: accounts proved by e-mailed cod
 
 Bodies are JSON in UTF-8, at most 32 KiB. Times are RFC 3339 in UTC, durations are whole seconds. Every error is a problem document (RFC 9457) whose \`code\` is listed at [/docs/errors](/docs/errors).`;
 
+// Declared only where there is something that takes it: the dialog of /docs asks for each.
+const metricsTokenScheme = {
+  metrics_token: {
+    type: 'http',
+    scheme: 'bearer',
+    description: '`METRICS_TOKEN` of the configuration, for `GET /metrics` alone.',
+  },
+} as const;
+
 /** Makes the OpenAPI document from the schemas of the routes that are registered after it. */
-export async function registerOpenApi(app: ApiInstance): Promise<void> {
+export async function registerOpenApi(app: ApiInstance, hasMetrics: boolean): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -37,11 +46,7 @@ export async function registerOpenApi(app: ApiInstance): Promise<void> {
             bearerFormat: 'JWT',
             description: 'The `access_token` of a token response (RFC 9068), sent as RFC 6750 says.',
           },
-          metrics_token: {
-            type: 'http',
-            scheme: 'bearer',
-            description: '`METRICS_TOKEN` of the configuration, for `GET /metrics` alone.',
-          },
+          ...(hasMetrics ? metricsTokenScheme : {}),
         },
       },
     },
