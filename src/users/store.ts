@@ -1,5 +1,5 @@
 import type { Db, NewUserRow, UserRow } from '../db/schema.ts';
-import type { PagePosition } from '../paging.ts';
+import { beforeTheNewest, type PagePosition } from '../paging.ts';
 
 /** Which users are asked for. What is undefined does not matter. */
 export type UserFilter = { status?: UserRow['status'] | undefined; role?: string | undefined };
@@ -37,16 +37,12 @@ export function listUsersByTime(
   { status }: Pick<UserFilter, 'status'>,
   page: { limit: number; after: PagePosition | undefined },
 ): Promise<UserRow[]> {
-  const { after, limit } = page;
+  const { after = beforeTheNewest, limit } = page;
   return db
     .selectFrom('users')
     .selectAll()
     .$if(status !== undefined, (query) => query.where('status', '=', status ?? 'active'))
-    .$if(after !== undefined, (query) =>
-      query.where(({ eb, refTuple, tuple }) =>
-        eb(refTuple('created_at', 'id'), '<', tuple(after?.atMs ?? 0, after?.id ?? '')),
-      ),
-    )
+    .where(({ eb, refTuple, tuple }) => eb(refTuple('created_at', 'id'), '<', tuple(after.atMs, after.id)))
     .orderBy('created_at', 'desc')
     .orderBy('id', 'desc')
     .limit(limit + 1)
