@@ -1,7 +1,7 @@
 import { listEvents } from '../src/audit/flow.ts';
 import { newId } from '../src/crypto/ids.ts';
 import { inTransaction } from '../src/db/database.ts';
-import { listUsers, type UserPosition, type UserQuery } from '../src/users/flow.ts';
+import { listUsers, type UserPosition, type UserQuery } from '../src/users/search.ts';
 import { newUser } from '../test/database.ts';
 import { backends, type System, startSystem } from '../test/system.ts';
 

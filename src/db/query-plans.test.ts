@@ -119,8 +119,10 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'users.updateUser': () => [users.updateUser(db, userId, { name: 'Ada', updated_at: nowMs })],
     'users.listRoleNamesOf': () => [users.listRoleNamesOf(db, [userId, newId()])],
     'users.listUsersByTime': () => listings(db).byTime,
-    'users.listUsersByRole': () => listings(db).byRole,
+    'users.lookAtHolders': () => listings(db).byRole,
     'users.listUsersByAddress': () => listings(db).byAddress,
+    'users.lookAtAddresses': () => listings(db).byAddressAndRole,
+    'users.findUserRows': () => [users.findUserRows(db, [userId, newId()])],
     'sessions.insertSession': () => [sessions.insertSession(db, session)],
     'sessions.findSessionWithUser': () => [sessions.findSessionWithUser(db, sessionId)],
     'sessions.advanceGeneration': () => [
@@ -204,9 +206,9 @@ async function callEveryStore(db: Db): Promise<string[]> {
   return Object.keys(calls).sort();
 }
 
-// By time with and without a status; by role the same, on the first page and later; by address also with a role; and
-// every choice among the four filters of events.
-const listingShapes = 2 + 2 * 2 + 2 * 2 * 2 + 2 ** 4;
+// By time with and without a status; by role on the first page and later; by address also with a status, and the same
+// again with a role; and every choice among the four filters of events.
+const listingShapes = 2 + 2 + 2 * 2 + 2 * 2 + 2 ** 4;
 
 /** Every list with every combination of its filters, on the first page and on a later one. */
 function listings(db: Db) {
@@ -215,18 +217,19 @@ function listings(db: Db) {
   const either = <T>(value: T) => [undefined, value];
   return {
     byTime: statuses.flatMap((status) =>
-      either(after).map((position) => users.listUsersByTime(db, { status }, { limit: 50, after: position })),
-    ),
-    byRole: statuses.flatMap((status) =>
-      either(after.id).map((afterId) => users.listUsersByRole(db, { status, role: 'user' }, { limit: 50, afterId })),
+      either(after).map((position) => users.listUsersByTime(db, status, { limit: 50, after: position })),
     ),
     byAddress: statuses.flatMap((status) =>
-      either('user').flatMap((role) =>
-        either('ada@example.com').map((afterEmail) =>
-          users.listUsersByAddress(db, 'ada', { status, role }, { limit: 50, afterEmail }),
-        ),
+      either('ada@example.com').map((afterEmail) =>
+        users.listUsersByAddress(db, { prefix: 'ada', status }, { limit: 50, afterEmail }),
       ),
     ),
+    byAddressAndRole: statuses.flatMap((status) =>
+      either('ada@example.com').map((afterEmail) =>
+        users.lookAtAddresses(db, { prefix: 'ada', status, role: 'user' }, { count: 50, afterEmail }),
+      ),
+    ),
+    byRole: either(after.id).map((afterId) => users.lookAtHolders(db, 'user', { count: 50, afterId })),
     events: either(newId()).flatMap((userId) =>
       either('user.updated').flatMap((type) =>
         either(1).flatMap((sinceMs) =>

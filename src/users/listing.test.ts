@@ -18,7 +18,7 @@ describeOnBackends('lists of users', {}, (system) => {
     const prefix = `group${groups}-`;
     const rows = Array.from({ length: count }, (_, index) => ({
       ...newUser(),
-      email: `${prefix}${String(index).padStart(3, '0')}@example.com`,
+      email: `${prefix}${String(index).padStart(4, '0')}@example.com`,
       ...change(index),
     }));
     await system().deps.db.insertInto('users').values(rows).execute();
@@ -127,6 +127,29 @@ describeOnBackends('lists of users', {}, (system) => {
     const both = (await done(system(), list(`?email=${rows[1]?.email}`))).body.items;
     assert.deepEqual(both[0].roles, ['admin']);
     assert.deepEqual((await done(system(), list('?role=nothing'))).body, { items: [], next_cursor: null });
+  });
+
+  test('a search for few among many ends its page after a thousand, and goes on by its cursor', async () => {
+    const { list } = await asAdministrator();
+    const { db } = system().deps;
+    const role = await makeRole(system(), []);
+    const rare = await makeRole(system(), []);
+    // The last one of either order is the only one that fits.
+    const { prefix, rows } = await addGroup(1_100, (index) => (index === 0 ? { status: 'disabled' } : {}));
+    await db
+      .insertInto('user_roles')
+      .values(rows.map(({ id }) => ({ user_id: id, role_name: role })))
+      .execute();
+    await giveRole(system(), rows.at(-1)?.id ?? '', rare);
+    const searches = {
+      [`&role=${role}&status=disabled`]: rows[0]?.id,
+      [`&email=${prefix}&role=${rare}`]: rows.at(-1)?.id,
+    };
+    for (const [query, found] of Object.entries(searches)) {
+      const pages = await readAll(list, query, 50);
+      assert.deepEqual(pages.map(idsOf), [[], [found]], query);
+    }
+    await db.deleteFrom('users').where('email', 'like', `${prefix}%`).execute();
   });
 
   test('a cursor of another list is refused', async () => {
