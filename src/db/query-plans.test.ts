@@ -121,7 +121,9 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'users.listUsersByTime': () => listings(db).byTime,
     'users.lookAtHolders': () => listings(db).byRole,
     'users.listUsersByAddress': () => listings(db).byAddress,
-    'users.lookAtAddresses': () => listings(db).byAddressAndRole,
+    'users.lookAtAddresses': () => listings(db).toLookAt,
+    'users.pickByStatus': () => [users.pickByStatus(db, [userId, newId()], 'active')],
+    'users.pickByRole': () => [users.pickByRole(db, [userId, newId()], 'user')],
     'users.findUserRows': () => [users.findUserRows(db, [userId, newId()])],
     'sessions.insertSession': () => [sessions.insertSession(db, session)],
     'sessions.findSessionWithUser': () => [sessions.findSessionWithUser(db, sessionId)],
@@ -224,9 +226,9 @@ function listings(db: Db) {
         users.listUsersByAddress(db, { prefix: 'ada', status }, { limit: 50, afterEmail }),
       ),
     ),
-    byAddressAndRole: statuses.flatMap((status) =>
+    toLookAt: statuses.flatMap((status) =>
       either('ada@example.com').map((afterEmail) =>
-        users.lookAtAddresses(db, { prefix: 'ada', status, role: 'user' }, { count: 50, afterEmail }),
+        users.lookAtAddresses(db, { prefix: 'ada', status }, { count: 50, afterEmail }),
       ),
     ),
     byRole: either(after.id).map((afterId) => users.lookAtHolders(db, 'user', { count: 50, afterId })),
