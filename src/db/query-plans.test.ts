@@ -279,6 +279,10 @@ function findScans(reader: DatabaseSync, text: string): string[] {
   const tables = reader.prepare(`select name from sqlite_schema where type = 'table'`).all();
   const growing = tables.map(({ name }) => String(name)).filter((name) => !smallTables.includes(name));
   const steps = reader.prepare(`explain query plan ${text}`).all() as { detail: string }[];
-  const scans = steps.filter(({ detail }) => growing.includes(detail.match(/^SCAN (\w+)/)?.[1] ?? ''));
+  const scans = steps.filter(({ detail }) => {
+    const isScan = growing.includes(detail.match(/^SCAN (\w+)/)?.[1] ?? '');
+    // An index that is searched by nothing but what most rows have alike is a scan too.
+    return isScan || /\((?:status|type)=\?\)$/.test(detail);
+  });
   return scans.map(({ detail }) => `${detail}: ${text}`);
 }
