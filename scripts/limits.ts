@@ -117,6 +117,18 @@ const meanings: Meanings = {
       firstWaitMs: 'the first wait after them; doubles',
       longestWaitMs: 'a wait at most',
     },
+    'src/users/search.ts': {
+      rowsLookedAtMax: 'users looked at for one page where two filters have no index together',
+    },
+    'src/roles/flow.ts': {
+      rolesMax: 'roles',
+      roleNameMaxLength: 'characters of the name of a role',
+      permissionsPerRoleMax: 'permissions of a role',
+      permissionsMaxBytes: 'the permissions of all roles together, as JSON, so that they fit into an access token',
+    },
+    'src/roles/assignment.ts': {
+      rolesPerUserMax: 'roles of a user',
+    },
     'src/sessions/guard.ts': {
       recentAuthenticationSeconds: 'for which an authentication counts as recent',
     },

@@ -167,7 +167,16 @@ export async function waitUntilReady(deps: Deps): Promise<void> {
 }
 
 // Not the counts of wrong passwords, which a refused password is meant to change.
-const tables = ['users', 'sessions', 'user_roles', 'pending_email_changes', 'known_devices', 'outbox', 'audit_events'];
+const tables = [
+  'users',
+  'sessions',
+  'roles',
+  'user_roles',
+  'pending_email_changes',
+  'known_devices',
+  'outbox',
+  'audit_events',
+];
 
 /** Counts the rows of every table. */
 export async function countRows({ deps }: System): Promise<Record<string, number>> {

@@ -52,15 +52,22 @@ export async function requestEmailChange(
   }
 }
 
+type Cancellation = {
+  userId: string;
+  /** Who does it, where that is not the user. */
+  actorId?: string | null;
+  by: 'password_change' | 'password_reset' | 'administration';
+};
+
 /** Cancels a change of address that is under way. Pass the transaction of the act that ends it. */
 export async function cancelEmailChange(
   tx: Db,
-  { userId, by }: { userId: string; by: 'password_change' | 'password_reset' },
-  context: RequestContext,
+  { userId, actorId = userId, by }: Cancellation,
+  context: RequestContext | undefined,
   nowMs: number,
 ): Promise<void> {
   if (!(await deletePendingEmailChange(tx, userId, nowMs))) return;
-  await recordEvent(tx, { type: 'email_change.cancelled', userId, details: { by } }, context, nowMs);
+  await recordEvent(tx, { type: 'email_change.cancelled', userId, actorId, details: { by } }, context, nowMs);
 }
 
 /** Completes a change of address with the proof of the new one. The old address is told. */
@@ -94,7 +101,8 @@ async function applyChange(deps: Deps, userId: string, newEmail: string, context
       if (!(await takePendingEmailChange(tx, userId, newEmail, nowMs))) {
         throw new AppError('invalid_verification_token');
       }
-      await recordEvent(tx, { type: 'email.changed', userId, details: {} }, context, nowMs);
+      const details = { sessions_ended: 0, by: 'owner' };
+      await recordEvent(tx, { type: 'email.changed', userId, details }, context, nowMs);
       await deps.outbox.enqueue(tx, notice(old, { kind: 'email_changed' }, nowMs));
       return { account: await getAccount(tx, userId), oldEmail: old.email };
     });

@@ -24,7 +24,17 @@ const withheld: Record<string, readonly string[]> = {
   sessions: ['user_id', 'generation', 'salt', 'expires_at'],
   pending_email_changes: ['user_id', 'created_at', 'expires_at'],
   known_devices: ['user_id', 'fingerprint'],
-  audit_events: ['id', 'user_id', 'actor_id', 'request_id', 'seal_seq', 'seal_salt', 'seal_commitment'],
+  audit_events: [
+    'id',
+    'user_id',
+    'actor_id',
+    'request_id',
+    'seal_seq',
+    'seal_origin_salt',
+    'seal_origin_commitment',
+    'seal_details_salt',
+    'seal_details_commitment',
+  ],
 };
 type PersonalTable = 'user_roles' | 'sessions' | 'pending_email_changes' | 'known_devices' | 'audit_events';
 

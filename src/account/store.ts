@@ -16,22 +16,22 @@ export async function listRoleNames(db: Db, userId: string): Promise<string[]> {
   return rows.map((row) => row.role_name);
 }
 
-/** Holds a user's row still for the rest of the transaction. Returns false when there is none. */
-export async function lockUser(db: Db, userId: string): Promise<boolean> {
-  const result = await db
-    .updateTable('users')
-    .set((eb) => ({ email: eb.ref('email') }))
-    .where('id', '=', userId)
-    .executeTakeFirst();
-  return result.numUpdatedRows === 1n;
-}
-
 type ProfileChange = Partial<Pick<UserRow, 'name' | 'locale' | 'metadata'>> & { updated_at: number };
 
 /** Changes a user's profile. Returns false when the user is gone. */
 export async function updateProfile(db: Db, userId: string, change: ProfileChange): Promise<boolean> {
   const result = await db.updateTable('users').set(change).where('id', '=', userId).executeTakeFirst();
   return result.numUpdatedRows === 1n;
+}
+
+/** Holds a user's row still for the rest of the transaction. Returns it, or undefined when there is none. */
+export function lockUser(db: Db, userId: string): Promise<UserRow | undefined> {
+  return db
+    .updateTable('users')
+    .set((eb) => ({ email: eb.ref('email') }))
+    .where('id', '=', userId)
+    .returningAll()
+    .executeTakeFirst();
 }
 
 /** Deletes a user; sessions, roles and waiting mail go with the row. Returns the address, or undefined when it was gone. */

@@ -12,27 +12,38 @@ export const chainStart: ChainLink = { seq: 0, digest: '' };
 
 // JSON of a list of values has one reading. Each kind of digest begins with a name of its own, so that none can be taken
 // for another; a changed encoding is a new name.
-const names = { origin: 'origin/1', event: 'event/1', seal: 'seal/1', anchor: 'anchor/1' } as const;
+const names = {
+  origin: 'origin/1',
+  details: 'details/1',
+  event: 'event/1',
+  seal: 'seal/1',
+  anchor: 'anchor/1',
+} as const;
 
 function digestOf(name: keyof typeof names, values: readonly (string | number | null)[]): string {
   return sha256(JSON.stringify([`latchkey/audit/${names[name]}`, ...values]));
 }
 
-/** Commits to what an erasure blanks. Without the salt nobody can find the values by trying them. */
-export function commitToOrigin(
-  event: Pick<AuditEventRow, 'client_address' | 'user_agent' | 'details'>,
-  salt: string,
-): string {
-  return digestOf('origin', [salt, event.client_address, event.user_agent, event.details]);
+/** Commits to where an act came from. Without the salt nobody can find the values by trying them. */
+export function commitToOrigin(event: Pick<AuditEventRow, 'client_address' | 'user_agent'>, salt: string): string {
+  return digestOf('origin', [salt, event.client_address, event.user_agent]);
 }
 
-/** The digest of an event: what never changes as it stands, and the rest by its commitment. */
+/** Commits in the same way to the details, which are blanked with the one whom the event is about. */
+export function commitToDetails(event: Pick<AuditEventRow, 'details'>, salt: string): string {
+  return digestOf('details', [salt, event.details]);
+}
+
+/** What a seal holds of that which an erasure blanks. */
+export type Commitments = { origin: string; details: string };
+
+/** The digest of an event: what never changes as it stands, and the rest by its commitments. */
 export function digestEvent(
   event: Pick<AuditEventRow, 'id' | 'type' | 'occurred_at' | 'actor_id' | 'user_id' | 'request_id'>,
-  commitment: string,
+  { origin, details }: Commitments,
 ): string {
   const { id, type, occurred_at, actor_id, user_id, request_id } = event;
-  return digestOf('event', [id, type, occurred_at, actor_id, user_id, request_id, commitment]);
+  return digestOf('event', [id, type, occurred_at, actor_id, user_id, request_id, origin, details]);
 }
 
 /** The digest of a seal, by which the next one follows it. Needs no key, so that it can still be checked without. */

@@ -1,5 +1,5 @@
 import type { AuditEventRow, AuditSealRow, Db } from '../db/schema.ts';
-import { commitToOrigin, digestEvent, type Manifest } from './chain.ts';
+import { commitToDetails, commitToOrigin, digestEvent, type Manifest } from './chain.ts';
 import type { Findings } from './findings.ts';
 import { findSealOfEvent, isToldErased, listSealedEventsAfter } from './store.ts';
 
@@ -45,17 +45,22 @@ export function createEventCheck(tx: Db, findings: Findings): EventCheck {
 
   async function checkEvent(event: AuditEventRow, seq: number, digest: string): Promise<void> {
     counts.events += 1;
-    const { seal_salt: salt, seal_commitment: commitment, id } = event;
-    const isBlank = event.client_address === null && event.user_agent === null && event.details === '{}';
-    if (commitment === null || digestEvent(event, commitment) !== digest || (salt === null && !isBlank)) {
+    const { id, seal_origin_commitment: origin, seal_details_commitment: details } = event;
+    const parts = judgeParts(event);
+    const isAsSealed = origin !== null && details !== null && digestEvent(event, { origin, details }) === digest;
+    if (!isAsSealed || parts.includes('false_blank')) {
       findings.add('event_changed', seq, id, 'is not as it was when it was sealed');
-    } else if (salt === null) {
+    } else if (parts.includes('changed')) {
+      findings.add('event_changed', seq, id, 'has another address, user agent or details than when it was sealed');
+    } else if (parts.includes('emptied')) {
+      findings.add('event_blanked', seq, id, 'was blanked, but not by a deletion');
+    } else if (parts.includes('blank')) {
       counts.blankedEvents += 1;
       if (await isErased(event.user_id)) return;
+      // With its actor goes where the actor was; what was done to somebody else stays.
+      const isActAlone = parts[1] === 'kept' && event.actor_id !== event.user_id;
+      if (isActAlone && (await isErased(event.actor_id))) return;
       findings.add('event_blanked', seq, id, 'was blanked, but nothing tells that its user was deleted');
-    } else if (commitToOrigin(event, salt) !== commitment) {
-      if (isBlank) findings.add('event_blanked', seq, id, 'was blanked, but not by a deletion');
-      else findings.add('event_changed', seq, id, 'has another address, user agent or details than when it was sealed');
     }
   }
 
@@ -91,6 +96,24 @@ export function createEventCheck(tx: Db, findings: Findings): EventCheck {
     },
     end: () => reportStrays(Number.MAX_SAFE_INTEGER),
   };
+}
+
+/** What became of a part of an event that an erasure blanks: without its salt it must be blank. */
+type Part = 'kept' | 'changed' | 'blank' | 'emptied' | 'false_blank';
+
+/** Judges the origin and the details of an event, in this order. */
+function judgeParts(event: AuditEventRow): readonly [origin: Part, details: Part] {
+  const { seal_origin_salt: originSalt, seal_details_salt: detailsSalt } = event;
+  const hasNoOrigin = event.client_address === null && event.user_agent === null;
+  const origin = originSalt === null || commitToOrigin(event, originSalt) === event.seal_origin_commitment;
+  const details = detailsSalt === null || commitToDetails(event, detailsSalt) === event.seal_details_commitment;
+  return [judge(originSalt, hasNoOrigin, origin), judge(detailsSalt, event.details === '{}', details)];
+}
+
+function judge(salt: string | null, isEmpty: boolean, isAsSealed: boolean): Part {
+  if (salt === null) return isEmpty ? 'blank' : 'false_blank';
+  if (isAsSealed) return 'kept';
+  return isEmpty ? 'emptied' : 'changed';
 }
 
 async function* readSealedEvents(tx: Db): AsyncGenerator<AuditEventRow> {

@@ -12,8 +12,9 @@ import {
   sendCode,
   type TestUser,
 } from '../../test/accounts.ts';
+import { type Act, administrationActs, type Expected } from '../../test/administration-acts.ts';
 import { callAndListEvents, listNewEvents, place, sealAll } from '../../test/audit.ts';
-import { type Call, call, type Reply } from '../../test/client.ts';
+import { type Call, call } from '../../test/client.ts';
 import { newSecret } from '../../test/config.ts';
 import { ask, complete, obtainChangeCode, prove as proveChange } from '../../test/email-change.ts';
 import { guessOften } from '../../test/guessing.ts';
@@ -23,17 +24,10 @@ import { createKeyring } from '../crypto/secrets.ts';
 import type { AuditEventRow } from '../db/schema.ts';
 import { rememberSecrets } from '../keys/flow.ts';
 import { rotateSigningKeys } from '../keys/rotation.ts';
+import { createActiveUser } from '../users/flow.ts';
 import { type AuditEventType, auditVocabulary, type DetailsOf } from './events.ts';
 import { erasePending } from './flow.ts';
 import { expireEventsAfter } from './retention.ts';
-
-/** An event as it must be written; `actor` is the subject unless said otherwise. */
-type Expected = {
-  [T in AuditEventType]: { type: T; user: string | null; actor?: string | null; details: DetailsOf<T> };
-}[AuditEventType];
-
-/** What is needed before the act, the request that does it, and what must be recorded of it. */
-type Act = (system: System) => Promise<{ request: Call; status: number; expected: (reply: Reply) => Expected[] }>;
 
 const nobody = { user: null, actor: null } as const;
 const sessionOf = (refreshToken: string) => refreshToken.split('.')[1] ?? '';
@@ -365,7 +359,7 @@ const acts: Record<string, Act> = {
     return {
       request: complete(user, await proveChange(system, user, newEmail())),
       status: 200,
-      expected: () => [{ type: 'email.changed', user: user.id, details: {} }],
+      expected: () => [{ type: 'email.changed', user: user.id, details: { sessions_ended: 0, by: 'owner' } }],
     };
   },
   'a change of the profile': async (system) => {
@@ -373,7 +367,7 @@ const acts: Record<string, Act> = {
     return {
       request: { method: 'PATCH', path: '/users/me', token, body: { name: 'Ada', locale: 'en' } },
       status: 200,
-      expected: () => [{ type: 'user.updated', user: id, details: { fields: 'name,locale' } }],
+      expected: () => [{ type: 'user.updated', user: id, details: { fields: 'name,locale', by: 'owner' } }],
     };
   },
   'a change of nothing': async (system) => {
@@ -415,7 +409,7 @@ describeOnBackends('the audit trail', { SESSIONS_PER_USER_MAX: '3' }, (system) =
     }
   }
 
-  for (const [title, act] of Object.entries(acts)) {
+  for (const [title, act] of Object.entries({ ...acts, ...administrationActs })) {
     test(`tells of ${title} with who, whom, from where and in which request`, async () => {
       const { request, status, expected } = await act(system());
       const { reply, events } = await callAndListEvents(system(), request);
@@ -425,7 +419,8 @@ describeOnBackends('the audit trail', { SESSIONS_PER_USER_MAX: '3' }, (system) =
       for (const event of events) {
         assert.match(event.request_id ?? '', /^[0-9a-f-]{36}$/);
         assert.equal(event.request_id, reply.body?.request_id ?? first?.request_id);
-        const isBlanked = event.type === 'user.deleted';
+        // By its owner: of any other the actor is not the one who is gone.
+        const isBlanked = event.type === 'user.deleted' && event.actor_id === event.user_id;
         const origin = isBlanked ? [null, null] : [place.address, place.userAgent];
         assert.deepEqual([event.client_address, event.user_agent], origin);
       }
@@ -449,6 +444,16 @@ describeOnBackends('the audit trail', { SESSIONS_PER_USER_MAX: '3' }, (system) =
       details = await rotateSigningKeys(system().deps);
     };
     await assertOwnActs(rotate, () => (details ? [{ type: 'keys.rotated', user: null, details }] : []));
+  });
+
+  test('tells of an account that the operator made, with nobody as the actor', async () => {
+    let id = '';
+    const create = async () => {
+      const account = await createActiveUser(system().deps, { email: newEmail(), password: goodPassword, profile: {} });
+      id = account.id;
+    };
+    const details = { roles: 'user', by: 'operator' };
+    await assertOwnActs(create, () => [{ type: 'user.created', user: id, actor: null, details }]);
   });
 
   test('tells once of a new value of SECRET_KEY', async () => {

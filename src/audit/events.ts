@@ -1,6 +1,7 @@
 /** What one type of event says: when it is written, and what its details hold, by field. */
 type EventMeaning = { readonly meaning: string; readonly details: Readonly<Record<string, string>> };
 
+const meaningOfManner = '`owner`, `administrator` (another user, the actor) or `operator` (the command line)';
 const meaningOfAttempt =
   '`compared`; `throttled` where it came too soon after others, or `suspended` where the password waits for a reset';
 
@@ -14,13 +15,55 @@ export const auditVocabulary = {
     details: { session_id: 'the session that was opened' },
   },
   'user.updated': {
-    meaning: 'A user changed their profile.',
-    details: { fields: 'the names of what was changed, separated by commas' },
+    meaning: 'The profile of a user was changed.',
+    details: { fields: 'the names of what was changed, separated by commas', by: meaningOfManner },
+  },
+  'user.invited': {
+    meaning: 'An account was made for somebody who has not proved the address yet, and an invitation was mailed.',
+    details: { roles: 'its roles, separated by commas', by: meaningOfManner },
+  },
+  'user.created': {
+    meaning: 'The operator made an account whose address counts as proved.',
+    details: { roles: 'its roles, separated by commas', by: '`operator`' },
+  },
+  'user.disabled': {
+    meaning: 'A user was disabled. All of their sessions ended.',
+    details: { sessions_ended: 'how many sessions ended', by: meaningOfManner },
+  },
+  'user.enabled': { meaning: 'A disabled user was enabled again.', details: { by: meaningOfManner } },
+  'user.roles_changed': {
+    meaning: 'A user was given other roles.',
+    details: {
+      added: 'roles that were given, separated by commas',
+      removed: 'roles that were taken, separated by commas',
+      by: meaningOfManner,
+    },
+  },
+  'user.sessions_ended': {
+    meaning: 'Somebody else ended all sessions of a user.',
+    details: { ended: 'how many sessions ended', by: meaningOfManner },
   },
   'user.deleted': {
     meaning:
-      'A user deleted the account. The events about them lose address, user agent and details, this one included.',
+      'An account was deleted: by its owner, who is then the actor, or by somebody else. The events about the user lose address, user agent and details; one by the owner does too.',
     details: {},
+  },
+  'role.created': {
+    meaning: 'A role was made.',
+    details: { role: 'its name', added: 'its permissions, separated by commas', removed: 'empty', by: meaningOfManner },
+  },
+  'role.updated': {
+    meaning: 'The description or the permissions of a role were changed.',
+    details: {
+      role: 'its name',
+      added: 'permissions that it has now, separated by commas',
+      removed: 'permissions that it had, separated by commas',
+      by: meaningOfManner,
+    },
+  },
+  'role.deleted': {
+    meaning: 'A role was deleted, and whoever had it lost it.',
+    details: { role: 'its name', by: meaningOfManner },
   },
   'user.erased': {
     meaning:
@@ -94,12 +137,14 @@ export const auditVocabulary = {
     details: {},
   },
   'email_change.cancelled': {
-    meaning: 'A change of address under way was cancelled by a new password.',
-    details: { by: '`password_change` or `password_reset`' },
+    meaning:
+      'A change of address under way was cancelled by a new password, by disabling the user or by another address.',
+    details: { by: '`password_change`, `password_reset` or `administration`' },
   },
   'email.changed': {
-    meaning: 'A user changed the address with the proof of the new one. The old one was told.',
-    details: {},
+    meaning:
+      'The address of an account was changed: by the owner with the proof of the new one, or by somebody else who vouches for it, which ends all sessions. The old address was told.',
+    details: { sessions_ended: 'how many sessions ended', by: meaningOfManner },
   },
   'data.exported': { meaning: 'A user took a copy of everything that is held about them.', details: {} },
   'code.sent': {
@@ -134,6 +179,8 @@ export const auditVocabulary = {
 } as const satisfies Record<string, EventMeaning>;
 
 export type AuditEventType = keyof typeof auditVocabulary;
+
+export const auditEventTypes = Object.keys(auditVocabulary) as AuditEventType[];
 
 /** The details that an event of a type must have. */
 export type DetailsOf<T extends AuditEventType> = Readonly<

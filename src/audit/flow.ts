@@ -1,14 +1,18 @@
 import { newId } from '../crypto/ids.ts';
 import { inTransaction } from '../db/database.ts';
-import type { Db } from '../db/schema.ts';
+import type { AuditEventRow, Db } from '../db/schema.ts';
+import { cutPage, type Page, type PageRequest } from '../paging.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { AuditEventType, DetailsOf } from './events.ts';
 import {
+  anonymizeActs,
   anonymizeEvents,
   deletePendingErasure,
+  type EventFilter,
   findPendingErasure,
   insertAuditEvent,
   insertPendingErasure,
+  listEventPage,
   listNewestEvents,
 } from './store.ts';
 
@@ -53,7 +57,9 @@ const erasedAtOnce = 1_000;
  */
 export async function forgetPersonInEvents(tx: Db, userId: string, nowMs: number): Promise<void> {
   const erased = await anonymizeEvents(tx, userId, erasedAtOnce);
-  if (erased === erasedAtOnce) await insertPendingErasure(tx, userId, nowMs);
+  // What the person did to others tells where they were.
+  const erasedActs = await anonymizeActs(tx, userId, erasedAtOnce);
+  if (erased === erasedAtOnce || erasedActs === erasedAtOnce) await insertPendingErasure(tx, userId, nowMs);
 }
 
 /** Goes on with what a deletion left: at most this many events. Returns how many it changed. */
@@ -61,7 +67,8 @@ export async function erasePending(db: Db, nowMs: number, batch: number): Promis
   const userId = await findPendingErasure(db, nowMs);
   if (userId === undefined) return 0;
   return inTransaction(db, async (tx) => {
-    const erased = await anonymizeEvents(tx, userId, batch);
+    const events = await anonymizeEvents(tx, userId, batch);
+    const erased = events < batch ? events + (await anonymizeActs(tx, userId, batch - events)) : batch;
     if (erased < batch && (await deletePendingErasure(tx, userId))) {
       const event = { type: 'user.erased', userId, actorId: null, details: { by: 'deletion' } } as const;
       await recordEvent(tx, event, undefined, nowMs);
@@ -73,11 +80,46 @@ export async function erasePending(db: Db, nowMs: number, batch: number): Promis
 /** Lists the newest events about a user, for the user's own export. */
 export async function listEventsOfUser(db: Db, userId: string, limit: number) {
   const rows = await listNewestEvents(db, userId, limit);
+  // Where an administrator was who did it is no business of the user's.
+  const isByAnother = (row: AuditEventRow) => row.actor_id !== null && row.actor_id !== userId;
   return rows.map((row) => ({
     type: row.type,
     occurredAtMs: row.occurred_at,
-    clientAddress: row.client_address,
-    userAgent: row.user_agent,
+    clientAddress: isByAnother(row) ? null : row.client_address,
+    userAgent: isByAnother(row) ? null : row.user_agent,
     details: JSON.parse(row.details) as Record<string, unknown>,
   }));
+}
+
+/** An event as flows see it. */
+export type RecordedEvent = {
+  id: string;
+  type: string;
+  occurredAtMs: number;
+  actorId: string | null;
+  userId: string | null;
+  clientAddress: string | null;
+  userAgent: string | null;
+  requestId: string | null;
+  details: Record<string, unknown>;
+};
+
+/** Lists events for whoever may read the audit trail, the newest first. */
+export async function listEvents(db: Db, filter: EventFilter, page: PageRequest): Promise<Page<RecordedEvent>> {
+  const rows = await listEventPage(db, filter, page);
+  return cutPage(rows.map(toRecordedEvent), page.limit, ({ occurredAtMs: atMs, id }) => ({ atMs, id }));
+}
+
+function toRecordedEvent(row: AuditEventRow): RecordedEvent {
+  return {
+    id: row.id,
+    type: row.type,
+    occurredAtMs: row.occurred_at,
+    actorId: row.actor_id,
+    userId: row.user_id,
+    clientAddress: row.client_address,
+    userAgent: row.user_agent,
+    requestId: row.request_id,
+    details: JSON.parse(row.details) as Record<string, unknown>,
+  };
 }

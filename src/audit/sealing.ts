@@ -7,6 +7,7 @@ import {
   authenticateSeal,
   type ChainLink,
   chainStart,
+  commitToDetails,
   commitToOrigin,
   digestEvent,
   makeSeal,
@@ -50,21 +51,21 @@ export function sealNextBatch({ db, database, keyring, clock }: SealingDeps): Pr
       keyring.current,
       { seq, digest, totalCount },
       {
-        manifest: sealed.map(({ event, commitment }) => [event.id, digestEvent(event, commitment)] as const),
+        manifest: sealed.map(({ event, commitments }) => [event.id, digestEvent(event, commitments)] as const),
         sealedAtMs: clock.now(),
         newestEventAtMs: Math.max(...events.map((event) => event.occurred_at)),
       },
     );
     await insertSeal(tx, seal);
-    const entries = sealed.map(({ event, salt, commitment }): SealedEvent => ({ id: event.id, salt, commitment }));
-    await sealEvents(tx, seal.seq, entries);
+    await sealEvents(tx, seal.seq, sealed);
     return events.length;
   });
 }
 
-function commit(event: AuditEventRow) {
-  const salt = randomToken();
-  return { event, salt, commitment: commitToOrigin(event, salt) };
+function commit(event: AuditEventRow): SealedEvent & { event: AuditEventRow } {
+  const salts = { origin: randomToken(), details: randomToken() };
+  const commitments = { origin: commitToOrigin(event, salts.origin), details: commitToDetails(event, salts.details) };
+  return { event, id: event.id, salts, commitments };
 }
 
 /** The newest seal, as it is written to the log, and whether we made it. */

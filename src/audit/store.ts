@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { DialectName } from '../db/migrate.ts';
 import type { AuditAnchorRow, AuditEventRow, AuditSealRow, Db, NewAuditEventRow } from '../db/schema.ts';
+import { beforeTheNewest, type PageRequest } from '../paging.ts';
 import { erasureTypes } from './events.ts';
 
 /** Adds one event. */
@@ -15,7 +16,7 @@ export async function insertAuditEvent(db: Db, row: NewAuditEventRow): Promise<v
 export async function anonymizeEvents(db: Db, userId: string, batch: number): Promise<number> {
   const result = await db
     .updateTable('audit_events')
-    .set({ client_address: null, user_agent: null, details: '{}', seal_salt: null })
+    .set({ client_address: null, user_agent: null, details: '{}', seal_origin_salt: null, seal_details_salt: null })
     .where('id', 'in', (eb) =>
       eb
         .selectFrom('audit_events')
@@ -28,6 +29,30 @@ export async function anonymizeEvents(db: Db, userId: string, batch: number): Pr
             nested('details', '!=', '{}'),
           ]),
         )
+        .orderBy('occurred_at', 'desc')
+        .limit(batch),
+    )
+    .executeTakeFirst();
+  return Number(result.numUpdatedRows);
+}
+
+/**
+ * Takes a deleted actor's address and device out of at most so many events about others, the newest first. What was done
+ * to others stays readable: nobody may take the traces of their acts away by deleting themselves. Returns how many it
+ * changed.
+ */
+export async function anonymizeActs(db: Db, actorId: string, batch: number): Promise<number> {
+  const result = await db
+    .updateTable('audit_events')
+    .set({ client_address: null, user_agent: null, seal_origin_salt: null })
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('audit_events')
+        .select('id')
+        .where('actor_id', '=', actorId)
+        // As the index has it, which holds no others.
+        .where('actor_id', 'is distinct from', eb.ref('user_id'))
+        .where('client_address', 'is not', null)
         .orderBy('occurred_at', 'desc')
         .limit(batch),
     )
@@ -103,13 +128,21 @@ export async function lockUnsealedEvents(db: Db, dialect: DialectName, limit: nu
 }
 
 /** An event with what it is sealed by. */
-export type SealedEvent = { id: string; salt: string; commitment: string };
+export type SealedEvent = {
+  id: string;
+  salts: { origin: string; details: string };
+  commitments: { origin: string; details: string };
+};
 
 /** Notes the seal of each event, which must be held still. Throws when one is gone. */
 export async function sealEvents(db: Db, seq: number, events: readonly SealedEvent[]): Promise<void> {
-  const values = sql.join(events.map(({ id, salt, commitment }) => sql`(${id}, ${salt}, ${commitment})`));
-  const result = await sql`with entries (id, salt, commitment) as (values ${values})
-    update audit_events set seal_seq = ${seq}, seal_salt = entries.salt, seal_commitment = entries.commitment
+  const values = events.map(({ id, salts, commitments }) => {
+    return sql`(${id}, ${salts.origin}, ${commitments.origin}, ${salts.details}, ${commitments.details})`;
+  });
+  const result = await sql`with entries (id, origin_salt, origin, details_salt, details) as (values ${sql.join(values)})
+    update audit_events set seal_seq = ${seq},
+      seal_origin_salt = entries.origin_salt, seal_origin_commitment = entries.origin,
+      seal_details_salt = entries.details_salt, seal_details_commitment = entries.details
     from entries where audit_events.id = entries.id`.execute(db);
   if (result.numAffectedRows !== BigInt(events.length)) throw new Error('an event changed while it was sealed');
 }
@@ -189,9 +222,19 @@ export async function listErasedUsersThrough(db: Db, seq: number): Promise<strin
       exists(
         selectFrom('audit_events as blanked')
           .select('blanked.id')
-          .whereRef('blanked.user_id', '=', 'told.user_id')
+          .where(({ eb, or, ref }) =>
+            or([
+              eb('blanked.user_id', '=', ref('told.user_id')),
+              // As the index of acts on others has it.
+              eb('blanked.actor_id', '=', ref('told.user_id')).and(
+                'blanked.actor_id',
+                'is distinct from',
+                ref('blanked.user_id'),
+              ),
+            ]),
+          )
           .where('blanked.seal_seq', '>', seq)
-          .where('blanked.seal_salt', 'is', null),
+          .where('blanked.seal_origin_salt', 'is', null),
       ),
     )
     .execute();
@@ -245,4 +288,30 @@ export async function isToldErased(db: Db, userId: string): Promise<boolean> {
 export async function findSealOfEvent(db: Db, id: string): Promise<number | null | undefined> {
   const row = await db.selectFrom('audit_events').select('seal_seq').where('id', '=', id).executeTakeFirst();
   return row?.seal_seq;
+}
+/** Which events are asked for. What is undefined does not matter. */
+export type EventFilter = {
+  userId?: string | undefined;
+  type?: string | undefined;
+  sinceMs?: number | undefined;
+  untilMs?: number | undefined;
+};
+
+/** Lists events, the newest first: from `sinceMs` on and before `untilMs`. Reads one more than the page holds. */
+export function listEventPage(db: Db, filter: EventFilter, page: PageRequest): Promise<AuditEventRow[]> {
+  const { userId, type, sinceMs, untilMs } = filter;
+  const end = untilMs === undefined ? beforeTheNewest : { atMs: untilMs, id: '' };
+  // One bound and not two: PostgreSQL begins at the one that it likes, and would read from the newest event to the other.
+  const after = page.after !== undefined && page.after.atMs < end.atMs ? page.after : end;
+  return db
+    .selectFrom('audit_events')
+    .selectAll()
+    .$if(userId !== undefined, (query) => query.where('user_id', '=', userId ?? ''))
+    .$if(type !== undefined, (query) => query.where('type', '=', type ?? ''))
+    .$if(sinceMs !== undefined, (query) => query.where('occurred_at', '>=', sinceMs ?? 0))
+    .where(({ eb, refTuple, tuple }) => eb(refTuple('occurred_at', 'id'), '<', tuple(after.atMs, after.id)))
+    .orderBy('occurred_at', 'desc')
+    .orderBy('id', 'desc')
+    .limit(page.limit + 1)
+    .execute();
 }

@@ -8,6 +8,7 @@ import { describeOnBackends, type System } from '../../test/system.ts';
 import { newId } from '../crypto/ids.ts';
 import { createKeyring, hmacSha256 } from '../crypto/secrets.ts';
 import type { AuditSealRow, Db } from '../db/schema.ts';
+import type { RequestContext } from '../request-context.ts';
 import { authenticateSeal, digestSeal } from './chain.ts';
 import type { AuditFault } from './findings.ts';
 import { recordEvent } from './flow.ts';
@@ -59,6 +60,7 @@ describeOnBackends('a verification of the audit trail', {}, (system) => {
   const update = (tx: Db, columns: object) =>
     tx.updateTable('audit_events').set(columns).where('id', '=', eventId).execute();
   const blank = { client_address: null, user_agent: null, details: '{}' };
+  const unsalted = { seal_origin_salt: null, seal_details_salt: null };
   const updateSeal = (tx: Db, columns: Partial<AuditSealRow>) =>
     tx.updateTable('audit_seals').set(columns).where('seq', '=', 3).execute();
   const tamperings: Tampering[] = [
@@ -70,22 +72,22 @@ describeOnBackends('a verification of the audit trail', {}, (system) => {
     ['the address of an event', (tx) => update(tx, { client_address: '192.0.2.1' }), 'event_changed', true],
     ['the user agent of an event', (tx) => update(tx, { user_agent: 'another' }), 'event_changed', true],
     ['the details of an event', (tx) => update(tx, { details: '{"method":"code"}' }), 'event_changed', true],
-    ['the salt of an event', (tx) => update(tx, { seal_salt: 'another' }), 'event_changed', true],
-    ['the commitment of an event', (tx) => update(tx, { seal_commitment: 'another' }), 'event_changed', true],
+    ['the salt of an event', (tx) => update(tx, { seal_origin_salt: 'another' }), 'event_changed', true],
+    ['the commitment of an event', (tx) => update(tx, { seal_details_commitment: 'another' }), 'event_changed', true],
     ['an event taken out of its seal', (tx) => update(tx, { seal_seq: null }), 'event_changed', true],
     ['an event moved to another seal', (tx) => update(tx, { seal_seq: 4 }), 'event_changed', true],
-    ['an event whose salt alone is gone', (tx) => update(tx, { seal_salt: null }), 'event_changed', true],
+    ['an event whose salt alone is gone', (tx) => update(tx, { seal_origin_salt: null }), 'event_changed', true],
     ['an event blanked in front of our eyes', (tx) => update(tx, blank), 'event_blanked', true],
     [
       'an event blanked as a deletion would, without one',
-      (tx) => update(tx, { ...blank, seal_salt: null }),
+      (tx) => update(tx, { ...blank, ...unsalted }),
       'event_blanked',
       true,
     ],
     [
       'an event blanked with a made-up deletion of a user who is still there',
       async (tx) => {
-        await update(tx, { ...blank, seal_salt: null });
+        await update(tx, { ...blank, ...unsalted });
         const event = { type: 'user.deleted', userId: users[2]?.id ?? '', details: {} } as const;
         await recordEvent(tx, event, undefined, 1);
       },
@@ -180,7 +182,14 @@ describeOnBackends('a verification of the audit trail', {}, (system) => {
       const { findings } = await verifyTampered(system().deps, (tx) =>
         tx
           .insertInto('audit_events')
-          .values({ id, type: 'login.failed', occurred_at: 1, details: '{}', seal_seq: seal, seal_commitment: 'x' })
+          .values({
+            id,
+            type: 'login.failed',
+            occurred_at: 1,
+            details: '{}',
+            seal_seq: seal,
+            seal_origin_commitment: 'x',
+          })
           .execute(),
       );
       assert.deepEqual(
@@ -275,13 +284,43 @@ describeOnBackends('a verification of the audit trail', {}, (system) => {
   });
 
   test('no salt is left of what was blanked, so that nobody can try addresses', async () => {
-    const query = system().deps.db.selectFrom('audit_events').select(['seal_salt', 'details', 'type']);
+    const query = system().deps.db.selectFrom('audit_events').select(['seal_origin_salt', 'seal_details_salt', 'type']);
     const events = await query
       .where('user_id', '=', users[1]?.id ?? '')
       .where('seal_seq', '<=', 5)
       .execute();
     assert.ok(events.length > 0);
-    assert.deepEqual([...new Set(events.map((event) => event.seal_salt))], [null]);
+    assert.deepEqual(
+      new Set(events.flatMap((event) => [event.seal_origin_salt, event.seal_details_salt])),
+      new Set([null]),
+    );
+  });
+
+  test('of the acts of a deleted administrator on others goes where they came from, and what was done stays', async () => {
+    const { db } = system().deps;
+    const [actor, subject] = [await registerUser(system()), await registerUser(system())];
+    const details = { fields: 'name', by: 'administrator' } as const;
+    const event = { type: 'user.updated', userId: subject.id, actorId: actor.id, details } as const;
+    const context = { clientAddress: '192.0.2.7', userAgent: 'theirs', requestId: newId() } as RequestContext;
+    await recordEvent(db, event, context, system().clock.now());
+    await sealAll(system().deps);
+    assert.equal((await call(system(), deleteUser(actor))).status, 204);
+    const acts = db.selectFrom('audit_events').selectAll().where('user_id', '=', subject.id);
+    const [act] = await acts.where('actor_id', '=', actor.id).execute();
+    assert.deepEqual([act?.client_address, act?.user_agent, act?.seal_origin_salt], [null, null, null]);
+    assert.deepEqual([JSON.parse(act?.details ?? ''), act?.seal_details_salt !== null], [details, true]);
+    assert.deepEqual((await verifyTrail(system().deps)).findings, []);
+    const tampered = await verifyTampered(system().deps, (tx) =>
+      tx
+        .updateTable('audit_events')
+        .set({ details: '{}', seal_details_salt: null })
+        .where('id', '=', act?.id ?? '')
+        .execute(),
+    );
+    assert.deepEqual(
+      tampered.findings.map(({ fault, eventId }) => [fault, eventId]),
+      [['event_blanked', act?.id]],
+    );
   });
 
   test('an event that was blanked before it was sealed is like any other', async () => {

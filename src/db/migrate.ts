@@ -4,6 +4,7 @@ import { createInitialMigration } from './migrations/0001-initial.ts';
 import { createAccountLifeMigration } from './migrations/0002-account-life.ts';
 import { createAuditChainMigration } from './migrations/0003-audit-chain.ts';
 import { createPasswordFailuresMigration } from './migrations/0004-password-failures.ts';
+import { createAdministrationMigration } from './migrations/0005-administration.ts';
 import type { Db } from './schema.ts';
 
 /** Which of the two databases it is. */
@@ -37,6 +38,7 @@ function listMigrations(dialect: DialectName): Record<string, Migration> {
     '0002-account-life': createAccountLifeMigration(dialect),
     '0003-audit-chain': createAuditChainMigration(dialect),
     '0004-password-failures': createPasswordFailuresMigration(dialect),
+    '0005-administration': createAdministrationMigration(dialect),
   };
 }
 

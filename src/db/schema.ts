@@ -91,8 +91,10 @@ type AuditEventsTable = {
   request_id: string | null;
   details: string;
   seal_seq: number | null;
-  seal_salt: string | null;
-  seal_commitment: string | null;
+  seal_origin_salt: string | null;
+  seal_origin_commitment: string | null;
+  seal_details_salt: string | null;
+  seal_details_commitment: string | null;
 };
 
 type AuditSealsTable = {
@@ -136,6 +138,7 @@ type LeasesTable = { name: string; holder: string; expires_at: number };
 export type UserRow = Selectable<UsersTable>;
 export type NewUserRow = Insertable<UsersTable>;
 export type SessionRow = Selectable<SessionsTable>;
+export type RoleRow = Selectable<RolesTable>;
 export type SigningKeyRow = Selectable<SigningKeysTable>;
 export type OutboxRow = Selectable<OutboxTable>;
 export type NewOutboxRow = Insertable<OutboxTable>;

@@ -35,7 +35,7 @@ export type Proof = {
 type StoredProof = Proof & { expiresAtMs: number };
 
 /** A code on its way: what it is for, and what is mailed to the address. */
-type CodeRequest = {
+export type CodeRequest = {
   email: string;
   purpose: VerificationPurpose;
   /** Who asks, where that is a user who is logged in. */
@@ -46,6 +46,8 @@ type CodeRequest = {
   compose: (code: string) => Message | undefined;
   /** Writes the event, and whatever else is written when the mail is, in the same transaction. */
   record: (tx: Db, message: Message | undefined) => Promise<void>;
+  /** For how long the mail is worth delivering, where that is longer than the code works. */
+  mailTtlMs?: number;
 };
 
 const codeTries = 5;
@@ -132,7 +134,8 @@ async function recordRequest(
   }
 }
 
-async function issueCode(deps: Deps, request: CodeRequest): Promise<SentCode> {
+/** Mails a code within the budget of the address, with what else is to be written. */
+export async function issueCode(deps: Deps, request: CodeRequest): Promise<SentCode> {
   try {
     return await writeCode(deps, request);
   } catch (error) {
@@ -149,7 +152,7 @@ async function writeCode(deps: Deps, request: CodeRequest): Promise<SentCode> {
   const code = generateCode();
   const message = request.compose(code);
   // Where nobody is told the code, nothing that can be guessed is kept: the digest is of no code at all.
-  const isTold = message?.kind === 'code';
+  const isTold = message?.kind === 'code' || message?.kind === 'invitation';
   const digest = isTold ? codeDigest(deps.keyring.current.key('code'), email, purpose, code) : randomToken();
   const expiresAtMs = deps.clock.now() + CODE_TTL_SECONDS * 1000;
 
@@ -162,7 +165,7 @@ async function writeCode(deps: Deps, request: CodeRequest): Promise<SentCode> {
         userId: recipient?.id ?? null,
         locale: recipient?.locale ?? null,
         message: message ?? codeMessage(deps, purpose, code),
-        expiresAtMs,
+        expiresAtMs: request.mailTtlMs === undefined ? expiresAtMs : deps.clock.now() + request.mailTtlMs,
       });
       // Last, so that nothing that fails before it ends the code that was sent earlier.
       const entry = { digest, payload, expiresAtMs, tries: codeTries };
@@ -303,8 +306,12 @@ function chooseMessage(
 }
 
 function codeMessage(deps: Deps, purpose: VerificationPurpose, code: string): Message {
-  const expiresInMinutes = Math.floor(deps.config.environment.CODE_TTL_SECONDS / 60);
-  return { kind: 'code', purpose, code, expiresInMinutes };
+  return { kind: 'code', purpose, code, expiresInMinutes: expiresInMinutes(deps) };
+}
+
+/** For how long a code works, as mails say it. */
+export function expiresInMinutes(deps: Deps): number {
+  return Math.floor(deps.config.environment.CODE_TTL_SECONDS / 60);
 }
 
 function codeDigest(key: Buffer, email: string, purpose: VerificationPurpose, code: string): string {

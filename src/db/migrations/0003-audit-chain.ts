@@ -14,10 +14,15 @@ export function createAuditChainMigration(dialect: DialectName): Migration {
     async up(db) {
       // Null until the sealer has come by, so that writing an event takes no lock and waits for nobody.
       await db.schema.alterTable('audit_events').addColumn('seal_seq', integer).execute();
-      // The seal commits to what an erasure blanks by a digest with a salt. The salt goes with what it hides, and the
-      // digest alone can then not be guessed back.
-      await db.schema.alterTable('audit_events').addColumn('seal_salt', 'text').execute();
-      await db.schema.alterTable('audit_events').addColumn('seal_commitment', 'text').execute();
+      // The seal commits to what an erasure blanks by digests with a salt each: where the actor was, and the details, which
+      // outlive an actor. A salt goes with what it hides, and the digest alone can then not be guessed back.
+      for (const column of [
+        'seal_origin_salt',
+        'seal_origin_commitment',
+        'seal_details_salt',
+        'seal_details_commitment',
+      ])
+        await db.schema.alterTable('audit_events').addColumn(column, 'text').execute();
       await db.schema.createIndex('audit_events_seal').on('audit_events').columns(['seal_seq', 'id']).execute();
 
       await strict(
