@@ -1,3 +1,4 @@
+import { keyLabels } from '../../src/crypto/secrets.ts';
 import type { Deps } from '../../src/deps.ts';
 import type { Vault } from './vault.ts';
 
@@ -40,9 +41,7 @@ export function noteConfiguration(
 ): void {
   const { METRICS_TOKEN, DATABASE_URL, REDIS_URL, SMTP_URL } = config.environment;
   for (const secret of config.secretKeys) vault.note('SECRET_KEY', secret);
-  for (const root of keyring.all)
-    for (const label of ['code', 'refresh-token', 'password-pepper', 'seal', 'device'] as const)
-      vault.note(`the key for ${label}`, root.key(label));
+  for (const root of keyring.all) for (const label of keyLabels) vault.note(`the key for ${label}`, root.key(label));
   if (METRICS_TOKEN !== undefined) vault.note('METRICS_TOKEN', METRICS_TOKEN);
   for (const url of [DATABASE_URL, REDIS_URL, SMTP_URL]) {
     const password = url?.includes('://') ? decodeURIComponent(new URL(url).password) : '';
