@@ -52,6 +52,7 @@ const meanings: Meanings = {
     },
     'src/http/limit-counter.ts': {
       redisDeadlineMs: 'an answer of Redis about a limit, before this process’s own count is used alone',
+      pauseMs: 'for which Redis is then not asked about limits',
       maxKeysPerPolicy: 'clients or accounts that a process counts one by one for each policy of a limit',
       crowds: 'crowds in which it counts the others together',
     },

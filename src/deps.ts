@@ -110,7 +110,7 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
       database,
       db,
       ephemeral,
-      throttle: environment.RATE_LIMITS === 'on' ? createThrottle(redis, redisPrefix) : undefined,
+      throttle: config.rateLimits !== undefined ? createThrottle(redis, redisPrefix) : undefined,
       redis,
       // SQLite is in this process: no question to another one could be quicker.
       sessionCache:

@@ -50,6 +50,8 @@ describe('behind nginx with the recommended configuration', { skip: reasonForNoN
     cleanUp.defer(scratch.remove);
     dataDir = scratch.environment.DATA_DIR ?? '';
     program = await startProgram({
+      // Which tells of probes too.
+      LOG_LEVEL: 'debug',
       ...scratch.environment,
       PUBLIC_URL: `https://${serverName}`,
       TRUST_PROXY: `${proxy},${outerProxy}`,

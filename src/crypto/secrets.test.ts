@@ -2,9 +2,18 @@ import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { constantTimeEqual, createKeyring, hmacSha256, randomToken, seal, sha256, unseal } from './secrets.ts';
+import {
+  constantTimeEqual,
+  createKeyring,
+  hmacSha256,
+  keyLabels,
+  randomToken,
+  seal,
+  sha256,
+  unseal,
+} from './secrets.ts';
 
-const labels = ['code', 'refresh-token', 'password-pepper', 'seal', 'device', 'audit', 'guessing', 'limit'] as const;
+const labels = keyLabels;
 const text = () => fc.string({ unit: 'binary', maxLength: 200 });
 
 function newSecret(): string {

@@ -21,7 +21,8 @@ export type SecretRoot = {
 /** All configured secrets, newest first: the first one makes, every one verifies and opens. */
 export type Keyring = { current: SecretRoot; all: readonly SecretRoot[] };
 
-const keyLabels: readonly KeyLabel[] = [
+/** Every label, so that none is forgotten where all keys are looked at. */
+export const keyLabels: readonly KeyLabel[] = [
   'code',
   'refresh-token',
   'password-pepper',

@@ -212,3 +212,14 @@ describeOnBackends('the throttle of guesses where limits are off', {}, (system) 
     assert.equal((await logIn(system(), user.email, user.password)).status, 200);
   });
 });
+
+describeOnBackends('the throttle of guesses where limits are changed', { RATE_LIMITS: 'login=1000/m/ip' }, (system) => {
+  test('stays on', async () => {
+    const user = await registerUser(system());
+    const place = newPlace();
+    for (let tried = 0; tried < 5; tried += 1) await tryLogin(system(), user.email, wrongPassword, place);
+    assertProblem(await tryLogin(system(), user.email, user.password, place), 'invalid_credentials');
+    system().clock.advanceSeconds(1);
+    assert.equal((await tryLogin(system(), user.email, user.password, place)).status, 200);
+  });
+});

@@ -16,10 +16,15 @@ export type LimitCounter = {
   look(key: string): Promise<Reading>;
 };
 
-type CounterOptions = { name: string; policy: LimitPolicy; maxKeys?: number };
+/** For how long Redis is not asked, after an answer that did not come. Shared by the counters that one request meets. */
+export type RedisPause = { untilMs: number };
+
+type CounterOptions = { name: string; policy: LimitPolicy; maxKeys?: number; pause?: RedisPause };
 type OwnReading = { isCrowd: boolean; result: RateLimiterRes };
 
 const redisDeadlineMs = 1_000;
+// A request meets several counters, and while Redis fails nobody waits for each of them.
+const pauseMs = 1_000;
 const maxKeysPerPolicy = 20_000;
 const crowds = 1_024;
 
@@ -28,7 +33,7 @@ const crowds = 1_024;
  * Redis that goes away, is flushed or hangs makes a limit no looser than one instance's own.
  */
 export function createLimitCounter({ redis, redisPrefix }: Deps, options: CounterOptions): LimitCounter {
-  const { name, policy, maxKeys = maxKeysPerPolicy } = options;
+  const { name, policy, maxKeys = maxKeysPerPolicy, pause = { untilMs: 0 } } = options;
   const { requests, perSeconds, scope } = policy;
   const limiterOptions = {
     points: requests,
@@ -46,23 +51,20 @@ export function createLimitCounter({ redis, redisPrefix }: Deps, options: Counte
     const own = points === 0 ? await ours.look(key) : await ours.consume(key);
     // Where this process knows enough to refuse, Redis is left alone. What a crowd has used up is no single client's.
     const isDecided = shared === undefined || (!own.isCrowd && own.result.consumedPoints > requests);
-    return toReading(policy, isDecided ? own.result : await stricter(own, shared, key, points));
+    const isAlone = isDecided || performance.now() < pause.untilMs;
+    return toReading(policy, isAlone ? own.result : await stricter(own, shared.consume(key, points), pause));
   }
 
   return { policy, consume: (key) => ask(key, 1), look: (key) => ask(key, 0) };
 }
 
-async function stricter(
-  own: OwnReading,
-  shared: RateLimiterRedis,
-  key: string,
-  points: 0 | 1,
-): Promise<RateLimiterRes> {
+async function stricter(own: OwnReading, shared: Promise<RateLimiterRes>, pause: RedisPause): Promise<RateLimiterRes> {
   try {
-    const all = await answerWithin(redisDeadlineMs, settle(shared.consume(key, points)));
+    const all = await answerWithin(redisDeadlineMs, settle(shared));
     return own.isCrowd || all.consumedPoints > own.result.consumedPoints ? all : own.result;
   } catch {
     // The connection reports its own failures.
+    pause.untilMs = performance.now() + pauseMs;
     return own.result;
   }
 }

@@ -7,7 +7,7 @@ import { AppError } from '../errors.ts';
 import { formatStretch, type LimitPolicy, type LimitScope } from '../limit-grammar.ts';
 import type { LimitName } from '../limit-table.ts';
 import { clientAddress } from './client-address.ts';
-import { createLimitCounter, type LimitCounter, type Reading } from './limit-counter.ts';
+import { createLimitCounter, type LimitCounter, type Reading, type RedisPause } from './limit-counter.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -37,9 +37,10 @@ export function createRateLimits(deps: Deps): RateLimitHooks {
   const { rateLimits } = deps.config;
   if (rateLimits === undefined) return { limit: () => async () => {}, limitAccount: async () => {} };
   const limits = new Map<LimitName, Limit>();
+  const pause: RedisPause = { untilMs: 0 };
   return {
     limit(name) {
-      const limit = limits.get(name) ?? createLimit(deps, name, rateLimits[name]);
+      const limit = limits.get(name) ?? createLimit(deps, { name, policies: rateLimits[name], pause });
       limits.set(name, limit);
       return async (request, reply) => {
         request.counted = { limit, readings: [] };
@@ -59,11 +60,13 @@ export function createRateLimits(deps: Deps): RateLimitHooks {
   };
 }
 
+type LimitParts = { name: LimitName; policies: readonly LimitPolicy[]; pause: RedisPause };
+
 // From the broadest to the narrowest and the shortest first: what one refuses does not use up those behind it.
-function createLimit(deps: Deps, name: LimitName, policies: readonly LimitPolicy[]): Limit {
+function createLimit(deps: Deps, { name, policies, pause }: LimitParts): Limit {
   const counters = policies
     .toSorted((a, b) => scopeOrder.indexOf(a.scope) - scopeOrder.indexOf(b.scope) || a.perSeconds - b.perSeconds)
-    .map((policy) => createLimitCounter(deps, { name, policy }));
+    .map((policy) => createLimitCounter(deps, { name, policy, pause }));
   const isOfClient = ({ policy }: LimitCounter): boolean => policy.scope === 'ip';
   return { name, client: counters.filter(isOfClient), account: counters.filter((one) => !isOfClient(one)) };
 }
