@@ -92,6 +92,9 @@ const meanings: Meanings = {
     },
     'src/keys/loaded-keys.ts': {
       freshForMs: 'after which a request lets the signing keys be read again',
+      staleAfterMs: 'after which a request waits for that',
+      staleWaitMs: 'that wait',
+      waitAgainAfterMs: 'between two such waits where the database does not answer',
       lookUpEveryMs: 'between two look-ups of unknown key ids',
     },
   },

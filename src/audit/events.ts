@@ -17,6 +17,7 @@ const auditEventTypes = [
   'data.exported',
   'code.sent',
   'keys.rotated',
+  'keys.revoked',
 ] as const;
 
 export type AuditEventType = (typeof auditEventTypes)[number];
