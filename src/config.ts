@@ -68,17 +68,28 @@ export function loadConfig(raw: RawEnvironment): Config {
 }
 
 /** Where the data is, for a command that needs nothing else: no secret is asked for, and none is made. */
-export type DatabaseSettings = { dataDir: string; databaseUrl: string | undefined };
+export type DatabaseSettings = { dataDir: string; databaseUrl: string | undefined; startWaitSeconds: number };
 
-/** Reads DATA_DIR, and DATABASE_URL where it is set. Throws ConfigError. */
+/** Reads DATA_DIR, how long the database is waited for, and DATABASE_URL where it is set. Throws ConfigError. */
 export function loadDatabaseSettings(raw: RawEnvironment): DatabaseSettings {
-  const { DATA_DIR, DATABASE_URL, DATABASE_URL_FILE } = raw;
+  const { DATA_DIR, DATABASE_URL, DATABASE_URL_FILE, DATABASE_START_WAIT_SECONDS } = raw;
   const problems: string[] = [];
-  const given = readVariables({ DATA_DIR, DATABASE_URL, DATABASE_URL_FILE }, problems);
+  const given = readVariables({ DATA_DIR, DATABASE_URL, DATABASE_URL_FILE, DATABASE_START_WAIT_SECONDS }, problems);
   const fault = given.DATABASE_URL === undefined ? undefined : findDatabaseUrlFault(given.DATABASE_URL);
   if (fault !== undefined) problems.push(`DATABASE_URL ${fault}`);
+  const environment = readIntegers(withDefaults(given, false)) as Environment;
+  problems.push(...findSchemaProblems(environment).filter((problem) => problem.startsWith('DATABASE_START_WAIT_')));
   if (problems.length > 0) throw new ConfigError(problems);
-  return { dataDir: given.DATA_DIR ?? defaultDataDir, databaseUrl: given.DATABASE_URL };
+  return {
+    dataDir: given.DATA_DIR ?? defaultDataDir,
+    databaseUrl: given.DATABASE_URL,
+    startWaitSeconds: environment.DATABASE_START_WAIT_SECONDS,
+  };
+}
+
+/** Where the database is: DATABASE_URL, or the SQLite file in DATA_DIR. */
+export function databaseUrlOf({ dataDir, databaseUrl }: Pick<DatabaseSettings, 'dataDir' | 'databaseUrl'>): string {
+  return databaseUrl ?? `sqlite:${join(dataDir, 'latchkey.db')}`;
 }
 
 /** Says what is wrong with the URL of a database, without repeating it: it may hold a password. */
@@ -125,7 +136,7 @@ function withDefaults(given: Record<string, string>, isProduction: boolean): Rec
   const defaults = Value.Default(environmentSchema, {
     HOST: isProduction ? '0.0.0.0' : 'localhost',
     PUBLIC_URL: publicUrl,
-    DATABASE_URL: `sqlite:${join(dataDir, 'latchkey.db')}`,
+    DATABASE_URL: databaseUrlOf({ dataDir, databaseUrl: undefined }),
     SECRET_KEY: '',
     MAIL_FROM: 'Latchkey <no-reply@localhost>',
     HASH_THREADS: Math.min(availableParallelism(), 8),

@@ -266,7 +266,16 @@ export const rooms: Room[] = [
       '../db/database.ts',
       '../db/copy-source.ts',
     ],
-    allowed: ['../deps.ts', '../config.ts', '../users/flow.ts', './users.ts', '../db/copy.ts', '../db/copy-refusal.ts'],
+    allowed: [
+      '../deps.ts',
+      '../config.ts',
+      '../users/flow.ts',
+      './users.ts',
+      '../db/copy.ts',
+      '../db/copy-refusal.ts',
+      '../db/backup.ts',
+      '../db/upgrade.ts',
+    ],
   },
   {
     name: 'config.ts',
