@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { addBackup } from './backup.ts';
 import { addCopyDatabase } from './copy-database.ts';
+import { addDoctor } from './doctor.ts';
 import { addKeys } from './keys.ts';
 import { addMigrate } from './migrate.ts';
 import { addOpenApi } from './openapi.ts';
@@ -27,6 +28,7 @@ export function createProgram(): Command {
     .exitOverride();
   addServe(program);
   addMigrate(program);
+  addDoctor(program);
   addKeys(program);
   addSecret(program);
   addBackup(program);

@@ -16,10 +16,13 @@ import { createSqliteTurns, retryWhileBusy, type SqliteTurns } from './sqlite-tu
 // The service has a few dozen queries; the bound only matters if one were built with a varying text.
 const maxPreparedStatements = 500;
 
+/** `isReadOnly`: the file must be there, and nothing about it is changed. */
+type SqliteOptions = { isReadOnly?: boolean };
+
 /** A Kysely dialect over Node's built-in SQLite: one handle, prepared statements kept, and no wait that blocks. */
-export function createSqliteDialect(path: string): Dialect {
+export function createSqliteDialect(path: string, { isReadOnly = false }: SqliteOptions = {}): Dialect {
   return {
-    createDriver: () => createSqliteDriver(path),
+    createDriver: () => createSqliteDriver(path, isReadOnly),
     createQueryCompiler: () => new SqliteQueryCompiler(),
     createAdapter: () => new SharedHandleAdapter(),
     createIntrospector: (db) => new SqliteIntrospector(db),
@@ -41,7 +44,7 @@ class SharedHandleAdapter extends SqliteAdapter {
 /** What is open: the handle, who may use it now, and the statements that it has prepared. */
 type OpenFile = { database: DatabaseSync; turns: SqliteTurns; prepare(sql: string): StatementSync };
 
-function createSqliteDriver(path: string): Driver {
+function createSqliteDriver(path: string, isReadOnly: boolean): Driver {
   let file: OpenFile | undefined;
 
   function opened(): OpenFile {
@@ -51,7 +54,7 @@ function createSqliteDriver(path: string): Driver {
 
   return {
     async init() {
-      const database = await openSqliteFile(path);
+      const database = isReadOnly ? new DatabaseSync(path, { readOnly: true, timeout: 0 }) : await openSqliteFile(path);
       file = { database, turns: createSqliteTurns(), prepare: createStatementCache(database) };
     },
     acquireConnection: async () => createConnection(opened()),
