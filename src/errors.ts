@@ -83,6 +83,13 @@ export const errorCatalogue = {
       'The operation needs the user to have authenticated within `max_age` seconds (RFC 9470), and this session is older.',
     remedy: 'Call `POST /auth/reauthenticate`, then repeat the request with the same access token.',
   },
+  insufficient_permission: {
+    status: 403,
+    title: 'A permission is missing',
+    meaning:
+      'The operation needs a permission that none of your roles holds, or it would give somebody a permission that you do not hold yourself, or change somebody who holds more than you. `detail` says which, and `scope` in `WWW-Authenticate` names a missing permission (RFC 6750 section 3.1).',
+    remedy: 'Ask somebody who administers the roles. A role that you are given is effective on your next request.',
+  },
   not_found: {
     status: 404,
     title: 'There is nothing here',
@@ -105,8 +112,35 @@ export const errorCatalogue = {
     status: 409,
     title: 'The address already has an account',
     meaning:
-      'The address that the verification token proves has an account, made since the code was sent. Only the holder of the address can see this.',
-    remedy: 'Log in instead.',
+      'The address that the verification token proves has an account, made since the code was sent: only the holder of the address can see this. To somebody who administers users: another account has the address.',
+    remedy: 'Log in instead; to administer the account that has the address, find it with `GET /users?email=…`.',
+  },
+  last_administrator: {
+    status: 409,
+    title: 'This is the last administrator',
+    meaning:
+      'The operation would leave no active account with the role `admin`, and nobody could administer the service any more.',
+    remedy: 'Give the role `admin` to another active account first.',
+  },
+  protected_role: {
+    status: 409,
+    title: 'This role belongs to the service',
+    meaning: 'The role `admin` can be neither changed nor deleted, and the role `user` cannot be deleted.',
+    remedy: 'Make a role of your own.',
+  },
+  role_limit_reached: {
+    status: 409,
+    title: 'There is no room for this role',
+    meaning:
+      'There are 100 roles already, or the permissions of all roles together would no longer fit into an access token (3 KiB of JSON).',
+    remedy: 'Delete roles, or choose fewer or shorter permissions.',
+  },
+  address_not_proved: {
+    status: 409,
+    title: 'The address is not proved yet',
+    meaning:
+      'The account is invited: its owner has not registered yet, so that it can be neither disabled nor enabled.',
+    remedy: 'Wait for the registration, or delete the account to withdraw the invitation.',
   },
   content_too_large: {
     status: 413,
@@ -178,6 +212,8 @@ type AppErrorOptions = {
   retryAfterSeconds?: number;
   /** RFC 9470: how recent, in seconds, the authentication must be. */
   maxAgeSeconds?: number;
+  /** RFC 6750 section 3: the permission that is missing. */
+  scope?: string;
   /** For the log alone. */
   cause?: unknown;
 };
@@ -189,6 +225,7 @@ export class AppError extends Error {
   readonly errors: FieldError[] | undefined;
   readonly retryAfterSeconds: number | undefined;
   readonly maxAgeSeconds: number | undefined;
+  readonly scope: string | undefined;
 
   constructor(code: ErrorCode, options: AppErrorOptions = {}) {
     super(`${code}: ${errorCatalogue[code].title}`, { cause: options.cause });
@@ -198,6 +235,7 @@ export class AppError extends Error {
     this.errors = options.errors;
     this.retryAfterSeconds = options.retryAfterSeconds;
     this.maxAgeSeconds = options.maxAgeSeconds;
+    this.scope = options.scope;
   }
 }
 

@@ -4,11 +4,12 @@ import type { Db, UserRow } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
 import { AppError, fieldRefused } from '../errors.ts';
 import type { RequestContext } from '../request-context.ts';
+import { requireAnotherAdministrator } from '../roles/administrators.ts';
 import { endSessionsOfUser } from '../sessions/flow.ts';
 import { requireRecentAuthentication } from '../sessions/guard.ts';
 import type { Principal } from '../sessions/principal.ts';
 import { forgetAddress } from '../verification/flow.ts';
-import { deleteUser, findPendingEmailChange, findUser, listRoleNames, updateProfile } from './store.ts';
+import { deleteUser, findPendingEmailChange, findUser, listRoleNames, lockUser, updateProfile } from './store.ts';
 
 /** An account as flows see it. */
 export type Account = {
@@ -37,9 +38,15 @@ const metadataMaxBytes = 8 * 1024;
 
 /** Reads an account. Throws `invalid_token` when it is gone, which only its own owner can meet. */
 export async function getAccount(db: Db, userId: string): Promise<Account> {
+  const account = await findAccount(db, userId);
+  if (account === undefined) throw new AppError('invalid_token');
+  return account;
+}
+
+/** Reads an account that may not be there. */
+export async function findAccount(db: Db, userId: string): Promise<Account | undefined> {
   const row = await findUser(db, userId);
-  if (row === undefined) throw new AppError('invalid_token');
-  return toAccount(row, await listRoleNames(db, userId));
+  return row === undefined ? undefined : toAccount(row, await listRoleNames(db, userId));
 }
 
 /** Changes the profile of one's own account. */
@@ -62,25 +69,45 @@ export async function updateAccount(
   });
 }
 
-/**
- * Deletes one's own account: user, sessions, roles and waiting mail in one transaction, then the codes and
- * tokens of the address. Audit events stay, with the id alone.
- */
+/** Deletes one's own account. */
 export async function deleteAccount(deps: Deps, principal: Principal, context: RequestContext): Promise<void> {
   requireRecentAuthentication(deps, principal);
-  const pending = await findPendingEmailChange(deps.db, principal.userId, deps.clock.now());
-  const email = await inTransaction(deps.db, async (tx) => {
-    const address = await deleteUser(tx, principal.userId);
-    if (address === undefined) throw new AppError('invalid_token');
-    // The rows went with the user, whose row is locked first as in a login; the other instances must still be told.
-    await endSessionsOfUser(deps, tx, principal.userId);
-    const nowMs = deps.clock.now();
-    await recordEvent(tx, { type: 'user.deleted', userId: principal.userId }, context, nowMs);
-    await forgetPersonInEvents(tx, principal.userId, nowMs);
-    return address;
+  const { userId } = principal;
+  const removed = await removeAccount(deps, userId, async (tx, remove) => {
+    await recordEvent(tx, { type: 'user.deleted', userId }, context, deps.clock.now());
+    await remove();
   });
+  if (!removed) throw new AppError('invalid_token');
+}
+
+/**
+ * Removes an account, whoever wants it: user, sessions, roles and waiting mail in one transaction, then the codes and
+ * tokens of the address. Audit events stay, with the id alone. `act` is run when the user's row is held: it refuses or
+ * calls `remove`, and records the act. Returns false when there is no such account.
+ */
+export async function removeAccount(
+  deps: Deps,
+  userId: string,
+  act: (tx: Db, remove: () => Promise<void>) => Promise<void>,
+): Promise<boolean> {
+  const pending = await findPendingEmailChange(deps.db, userId, deps.clock.now());
+  const email = await inTransaction(deps.db, async (tx) => {
+    // First, as in a login.
+    const user = await lockUser(tx, userId);
+    if (user === undefined) return undefined;
+    await act(tx, async () => {
+      await requireAnotherAdministrator(tx, user);
+      await deleteUser(tx, userId);
+      // The rows went with the user; the other instances must still be told.
+      await endSessionsOfUser(deps, tx, userId);
+      await forgetPersonInEvents(tx, userId, deps.clock.now());
+    });
+    return user.email;
+  });
+  if (email === undefined) return false;
   await forgetAddress(deps, email);
   if (pending !== undefined) await forgetAddress(deps, pending.email);
+  return true;
 }
 
 /** Checks what the schema cannot and maps a profile to its columns, leaving out what was not given. */
@@ -109,7 +136,8 @@ function encodeMetadata(metadata: Record<string, unknown>): string {
   throw fieldRefused('/metadata', `must be at most ${metadataMaxBytes} bytes as JSON`);
 }
 
-function toAccount(row: UserRow, roles: readonly string[]): Account {
+/** Makes an account of its row and the names of its roles. */
+export function toAccount(row: UserRow, roles: readonly string[]): Account {
   return {
     id: row.id,
     email: row.email,

@@ -24,6 +24,16 @@ export async function updateProfile(db: Db, userId: string, change: ProfileChang
   return result.numUpdatedRows === 1n;
 }
 
+/** Holds a user's row still for the rest of the transaction. Returns it, or undefined when there is none. */
+export function lockUser(db: Db, userId: string): Promise<UserRow | undefined> {
+  return db
+    .updateTable('users')
+    .set((eb) => ({ email: eb.ref('email') }))
+    .where('id', '=', userId)
+    .returningAll()
+    .executeTakeFirst();
+}
+
 /** Deletes a user; sessions, roles and waiting mail go with the row. Returns the address, or undefined when it was gone. */
 export async function deleteUser(db: Db, userId: string): Promise<string | undefined> {
   const row = await db.deleteFrom('users').where('id', '=', userId).returning('email').executeTakeFirst();

@@ -1,10 +1,19 @@
 /**
  * The whole audit vocabulary. A name is never changed or reused: operators search for it years later.
  */
-const auditEventTypes = [
+export const auditEventTypes = [
   'user.registered',
+  'user.invited',
+  'user.created',
   'user.updated',
+  'user.disabled',
+  'user.enabled',
   'user.deleted',
+  'user.roles_changed',
+  'user.sessions_ended',
+  'role.created',
+  'role.updated',
+  'role.deleted',
   'login.succeeded',
   'login.failed',
   'session.ended',

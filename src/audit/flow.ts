@@ -1,8 +1,9 @@
 import { newId } from '../crypto/ids.ts';
-import type { Db } from '../db/schema.ts';
+import type { AuditEventRow, Db } from '../db/schema.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { AuditEventType } from './events.ts';
 import {
+  anonymizeActs,
   anonymizeEvents,
   deletePendingErasure,
   findPendingErasure,
@@ -15,8 +16,8 @@ type AuditEvent = {
   type: AuditEventType;
   /** Whom the event is about, where that is known. */
   userId: string | null;
-  /** Who acted; the user themselves unless said otherwise. */
-  actorId?: string;
+  /** Who acted: the user themselves unless said otherwise, and null where that is no user. */
+  actorId?: string | null;
   /** Facts without secrets or addresses, such as the method of a login. */
   details?: Record<string, string | number | boolean>;
 };
@@ -35,7 +36,7 @@ export async function recordEvent(
     id: newId(),
     type: event.type,
     occurred_at: nowMs,
-    actor_id: event.actorId ?? event.userId,
+    actor_id: event.actorId === undefined ? event.userId : event.actorId,
     user_id: event.userId,
     client_address: context?.clientAddress ?? null,
     user_agent: context?.userAgent ?? null,
@@ -53,14 +54,17 @@ const erasedAtOnce = 1_000;
  */
 export async function forgetPersonInEvents(tx: Db, userId: string, nowMs: number): Promise<void> {
   const erased = await anonymizeEvents(tx, userId, erasedAtOnce);
-  if (erased === erasedAtOnce) await insertPendingErasure(tx, userId, nowMs);
+  // What the person did to others tells where they were.
+  const erasedActs = await anonymizeActs(tx, userId, erasedAtOnce);
+  if (erased === erasedAtOnce || erasedActs === erasedAtOnce) await insertPendingErasure(tx, userId, nowMs);
 }
 
 /** Goes on with what a deletion left: at most this many events. Returns how many it changed. */
 export async function erasePending(db: Db, nowMs: number, batch: number): Promise<number> {
   const userId = await findPendingErasure(db, nowMs);
   if (userId === undefined) return 0;
-  const erased = await anonymizeEvents(db, userId, batch);
+  const erasedEvents = await anonymizeEvents(db, userId, batch);
+  const erased = erasedEvents < batch ? erasedEvents + (await anonymizeActs(db, userId, batch - erasedEvents)) : batch;
   if (erased < batch) await deletePendingErasure(db, userId);
   return erased;
 }
@@ -68,11 +72,13 @@ export async function erasePending(db: Db, nowMs: number, batch: number): Promis
 /** Lists the newest events about a user, for the user's own export. */
 export async function listEventsOfUser(db: Db, userId: string, limit: number) {
   const rows = await listNewestEvents(db, userId, limit);
+  // Where an administrator was who did it is no business of the user's.
+  const isByAnother = (row: AuditEventRow) => row.actor_id !== null && row.actor_id !== userId;
   return rows.map((row) => ({
     type: row.type,
     occurredAtMs: row.occurred_at,
-    clientAddress: row.client_address,
-    userAgent: row.user_agent,
+    clientAddress: isByAnother(row) ? null : row.client_address,
+    userAgent: isByAnother(row) ? null : row.user_agent,
     details: JSON.parse(row.details) as Record<string, unknown>,
   }));
 }

@@ -26,6 +26,30 @@ export async function anonymizeEvents(db: Db, userId: string, batch: number): Pr
   return Number(result.numUpdatedRows);
 }
 
+/**
+ * Takes a deleted actor's address and device out of at most so many events about others, the newest first. What was done
+ * to others stays readable: nobody may take the traces of their acts away by deleting themselves. Returns how many it
+ * changed.
+ */
+export async function anonymizeActs(db: Db, actorId: string, batch: number): Promise<number> {
+  const result = await db
+    .updateTable('audit_events')
+    .set({ client_address: null, user_agent: null })
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('audit_events')
+        .select('id')
+        .where('actor_id', '=', actorId)
+        // As the index has it, which holds no others.
+        .where('actor_id', 'is distinct from', eb.ref('user_id'))
+        .where('client_address', 'is not', null)
+        .orderBy('occurred_at', 'desc')
+        .limit(batch),
+    )
+    .executeTakeFirst();
+  return Number(result.numUpdatedRows);
+}
+
 /** Notes that events about a deleted user are still to be anonymised. */
 export async function insertPendingErasure(db: Db, userId: string, nowMs: number): Promise<void> {
   await db.insertInto('pending_erasures').values({ user_id: userId, created_at: nowMs }).execute();

@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
 import { createInitialMigration } from './migrations/0001-initial.ts';
 import { createAccountLifeMigration } from './migrations/0002-account-life.ts';
+import { createAdministrationMigration } from './migrations/0005-administration.ts';
 import type { Db } from './schema.ts';
 
 /** Which of the two databases it is. */
@@ -47,6 +48,7 @@ function listMigrations(dialect: DialectName): Record<string, Migration> {
   return {
     '0001-initial': createInitialMigration(dialect),
     '0002-account-life': createAccountLifeMigration(dialect),
+    '0005-administration': createAdministrationMigration(dialect),
   };
 }
 

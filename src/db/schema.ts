@@ -100,6 +100,7 @@ type LeasesTable = { name: string; holder: string; expires_at: number };
 export type UserRow = Selectable<UsersTable>;
 export type NewUserRow = Insertable<UsersTable>;
 export type SessionRow = Selectable<SessionsTable>;
+export type RoleRow = Selectable<RolesTable>;
 export type SigningKeyRow = Selectable<SigningKeysTable>;
 export type OutboxRow = Selectable<OutboxTable>;
 export type NewOutboxRow = Insertable<OutboxTable>;

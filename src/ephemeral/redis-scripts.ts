@@ -153,4 +153,26 @@ export const redisScripts = {
     },
     transformReply: (reply: unknown) => reply,
   }),
+
+  // The same for every user: while the key is there, nothing is served.
+  latchkeySessionsBlock: defineScript({
+    NUMBER_OF_KEYS: 1,
+    SCRIPT: `
+      redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
+      return 1`,
+    parseCommand(parser, key: string, blockMs: string) {
+      parser.pushKey(key);
+      parser.push(blockMs);
+    },
+    transformReply: (reply: unknown) => reply,
+  }),
+
+  latchkeySessionsBlocked: defineScript({
+    NUMBER_OF_KEYS: 1,
+    SCRIPT: `return redis.call('EXISTS', KEYS[1])`,
+    parseCommand(parser, key: string) {
+      parser.pushKey(key);
+    },
+    transformReply: (reply: unknown) => reply !== 0,
+  }),
 };

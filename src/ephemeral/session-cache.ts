@@ -15,6 +15,8 @@ export type SessionCache = {
    * the commit of whatever ends or changes a session. Rejects when Redis did not confirm it.
    */
   block(userId: string): Promise<void>;
+  /** The same for every user at once: nothing is served while it lasts, which is longer than any entry lives. */
+  blockAll(): Promise<void>;
 };
 
 /** For how long an entry is served at most: what a revocation that could not reach Redis leaves open. */
@@ -28,11 +30,12 @@ const blockDeadlineMs = 500;
 // While Redis fails, nobody waits for it again and again.
 const pauseMs = 1_000;
 
-/** Creates the cache. Each step is one script on one key, so it works on a cluster too. */
+/** Creates the cache. Each step is a script on one key, so it works on a cluster too. */
 export function createSessionCache(client: RedisConnection, prefix: string): SessionCache {
   let pausedUntilMs = 0;
   const isPaused = () => performance.now() < pausedUntilMs;
   const keyOf = (userId: string) => `${prefix}sessions:{${userId}}`;
+  const keyOfAll = `${prefix}sessions-blocked`;
 
   async function within<T>(deadlineMs: number, answer: Promise<T>): Promise<T> {
     try {
@@ -43,11 +46,24 @@ export function createSessionCache(client: RedisConnection, prefix: string): Ses
     }
   }
 
+  async function confirm(send: (lifeMs: string) => Promise<unknown>): Promise<void> {
+    const wasPaused = isPaused();
+    // Sent all the same, so that it is carried out where Redis only stands still.
+    const blocked = send(String(blockMs));
+    await within(wasPaused ? lookUpDeadlineMs : blockDeadlineMs, blocked);
+  }
+
   return {
     async read(userId, sessionId) {
       if (isPaused()) return undefined;
+      // Two keys, which a cluster may keep on two servers, so they are not read in one moment. They need not be: whoever
+      // asks after a change of a role was committed finds the block, which was there before.
+      const isBlocked = client.latchkeySessionsBlocked(keyOfAll);
+      const entry = client.latchkeySessionRead(keyOf(userId), sessionId);
+      const both = within(lookUpDeadlineMs, Promise.all([isBlocked, entry]));
       // The connection reports its own failures.
-      return within(lookUpDeadlineMs, client.latchkeySessionRead(keyOf(userId), sessionId)).catch(() => undefined);
+      const [blocked, found] = await both.catch(() => [true, undefined] as const);
+      return blocked ? undefined : found;
     },
 
     async fill(userId, sessionId, entry, readAtMs) {
@@ -57,11 +73,9 @@ export function createSessionCache(client: RedisConnection, prefix: string): Ses
       await within(lookUpDeadlineMs, filled).catch(() => {});
     },
 
-    async block(userId) {
-      const wasPaused = isPaused();
-      const blocked = client.latchkeySessionBlock(keyOf(userId), String(blockMs));
-      // Sent all the same, so that it is carried out where Redis only stands still.
-      await within(wasPaused ? lookUpDeadlineMs : blockDeadlineMs, blocked);
-    },
+    block: (userId) => confirm((life) => client.latchkeySessionBlock(keyOf(userId), life)),
+
+    // An entry that is filled meanwhile was read ten seconds before it dies, so that it is dead when this ends.
+    blockAll: () => confirm((life) => client.latchkeySessionsBlock(keyOfAll, life)),
   };
 }

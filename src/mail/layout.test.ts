@@ -80,6 +80,43 @@ const samples: Record<Message['kind'], Sample[]> = {
       'Use this code to confirm your new e-mail address:',
     ),
   ],
+  invitation: [
+    {
+      name: 'an invitation with a code',
+      message: { kind: 'invitation', code: { code: 'K7M2QX', expiresInMinutes: 5 } },
+      subject: 'K7M2QX is your code to accept an invitation',
+      text: `You are invited to https://auth.example.com and an account with this address is waiting for you.
+
+Use this code to create your account:
+
+    K7M2QX
+
+It works once and for 5 minutes.
+
+If it no longer works, ask for a new code to create your account with this address: the invitation stays.
+
+If you do not know what this is about, you can ignore this message.
+
+--${' '}
+Sent by https://auth.example.com because this address was given there.
+`,
+      html: `${head('K7M2QX is your code to accept an invitation')}
+${card}
+${paragraph}You are invited to https://auth.example.com and an account with this address is waiting for you.</p>
+${paragraph}Use this code to create your account:</p>
+${bigCode}K7M2QX</p>
+${paragraph}It works once and for 5 minutes.</p>
+${paragraph}If it no longer works, ask for a new code to create your account with this address: the invitation stays.</p>
+${paragraph}If you do not know what this is about, you can ignore this message.</p>
+${smallPrint}Sent by https://auth.example.com because this address was given there.</p>
+</div></body></html>`,
+    },
+    noticeSample({ kind: 'invitation', code: undefined }, 'You are invited', [
+      'You are invited to https://auth.example.com and an account with this address is waiting for you.',
+      'Ask for a code to create your account with this address: the invitation stays.',
+      'If you do not know what this is about, you can ignore this message.',
+    ]),
+  ],
   already_registered: [
     noticeSample({ kind: 'already_registered' }, 'You already have an account', [
       'Somebody, probably you, tried to create an account at https://auth.example.com with this address. It has one already.',

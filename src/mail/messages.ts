@@ -4,6 +4,8 @@ import { type MessageContent, type RenderedMessage, renderMessage } from './layo
 /** Every message that the service sends, with what each needs to be written. */
 export type Message =
   | { kind: 'code'; purpose: CodePurpose; code: string; expiresInMinutes: number }
+  /** Without a code where the operator invites, whose process does not live as long as one. */
+  | { kind: 'invitation'; code: { code: string; expiresInMinutes: number } | undefined }
   | { kind: 'already_registered' }
   | { kind: 'address_in_use' }
   | { kind: 'password_changed' }

@@ -26,7 +26,7 @@ export type Outbox = Delivery & {
 type OutboxOptions = DeliveryOptions & { style: MailStyle };
 
 // A notice is worth delivering for three days; a code only as long as it works.
-const noticeTtlMs = 3 * 24 * 60 * 60 * 1000;
+export const noticeTtlMs = 3 * 24 * 60 * 60 * 1000;
 
 /** A mail that tells the owner of an account what happened to it. */
 export function notice(

@@ -44,6 +44,18 @@ export async function blockCachedSessions(deps: Deps, userId: string): Promise<v
   }
 }
 
+/**
+ * The same for everybody, as a change of a role needs it: it is of many users at once, and those who have the role when
+ * it commits are not known before. While it lasts, every request asks the database.
+ */
+export async function blockAllCachedSessions(deps: Deps): Promise<void> {
+  try {
+    await deps.sessionCache?.blockAll();
+  } catch (error) {
+    deps.log.warn({ err: error }, 'a change of a role could not be told to Redis; its entries expire soon');
+  }
+}
+
 function sealContext(userId: string, sessionId: string): string {
   return `session-cache/${userId}/${sessionId}`;
 }

@@ -1,5 +1,6 @@
 import type { Db, SessionRow, UserRow } from '../db/schema.ts';
 import type { PageRequest } from '../paging.ts';
+import { permissionsOfRoles } from '../permissions.ts';
 
 /** A session with its user as the guard and the refresh need them: one read. */
 export type SessionWithUser = {
@@ -30,11 +31,14 @@ export async function findSessionWithUser(db: Db, sessionId: string): Promise<Se
   const [first] = rows;
   if (first === undefined) return undefined;
   const { email, locale, status, role_name: _role, permissions: _permissions, ...session } = first;
+  const roles = rows.flatMap(({ role_name: name, permissions: stored }) =>
+    name === null || stored === null ? [] : [{ name, permissions: stored }],
+  );
   return {
     session,
     user: { id: session.user_id, email, locale, status },
-    roles: rows.flatMap((row) => row.role_name ?? []),
-    permissions: [...new Set(rows.flatMap((row) => JSON.parse(row.permissions ?? '[]') as string[]))].sort(),
+    roles: roles.map(({ name }) => name),
+    permissions: permissionsOfRoles(roles),
   };
 }
 

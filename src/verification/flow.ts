@@ -8,6 +8,7 @@ import type { Deps } from '../deps.ts';
 import { canonicalEmailAddress } from '../email-address.ts';
 import { AppError, fieldRefused } from '../errors.ts';
 import type { Message } from '../mail/messages.ts';
+import { noticeTtlMs } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type CodeRecipient, findRecipient } from './store.ts';
 
@@ -46,6 +47,10 @@ type CodeRequest = {
   compose: (code: string) => Message | undefined;
   /** What else is written when the mail is, in the same transaction. */
   record?: (tx: Db) => Promise<void>;
+  /** Who asks on behalf of the owner, where that is an administrator. */
+  actorId?: string;
+  /** For how long the mail is worth delivering, where that is longer than the code works. */
+  mailTtlMs?: number;
 };
 
 const codeTries = 5;
@@ -114,13 +119,36 @@ export async function sendEmailChangeCode(
   }
 }
 
-async function issueCode(deps: Deps, request: CodeRequest, context: RequestContext): Promise<SentCode> {
+/**
+ * Invites somebody to the account that `record` makes for them, with a code for `registration`. It works as long as any
+ * code does; the mail says how to get another one, and so is worth delivering later.
+ */
+export async function sendInvitation(
+  deps: Deps,
+  input: { email: string; userId: string; locale: string | null; actorId: string; record: (tx: Db) => Promise<void> },
+  context: RequestContext | undefined,
+): Promise<void> {
+  const { email, userId, locale, actorId, record } = input;
+  const request: CodeRequest = {
+    email,
+    purpose: 'registration',
+    userId: null,
+    recipient: { id: userId, locale },
+    compose: (code) => ({ kind: 'invitation', code: { code, expiresInMinutes: expiresInMinutes(deps) } }),
+    record,
+    actorId,
+    mailTtlMs: noticeTtlMs,
+  };
+  await issueCode(deps, request, context);
+}
+
+async function issueCode(deps: Deps, request: CodeRequest, context: RequestContext | undefined): Promise<SentCode> {
   const { email, purpose, userId, recipient } = request;
   const { CODE_TTL_SECONDS } = deps.config.environment;
   const code = generateCode();
   const message = request.compose(code);
   // Where nobody is told the code, nothing that can be guessed is kept: the digest is of no code at all.
-  const isTold = message?.kind === 'code';
+  const isTold = message?.kind === 'code' || message?.kind === 'invitation';
   const digest = isTold ? codeDigest(deps.keyring.current.key('code'), email, purpose, code) : randomToken();
   const expiresAtMs = deps.clock.now() + CODE_TTL_SECONDS * 1000;
 
@@ -133,10 +161,11 @@ async function issueCode(deps: Deps, request: CodeRequest, context: RequestConte
         userId: recipient?.id ?? null,
         locale: recipient?.locale ?? null,
         message: message ?? codeMessage(deps, purpose, code),
-        expiresAtMs,
+        expiresAtMs: request.mailTtlMs === undefined ? expiresAtMs : deps.clock.now() + request.mailTtlMs,
       });
       const event = { type: 'code.sent', userId: userId ?? recipient?.id ?? null, details: { purpose } } as const;
-      await recordEvent(tx, event, context, deps.clock.now());
+      const actor = request.actorId === undefined ? {} : { actorId: request.actorId };
+      await recordEvent(tx, { ...event, ...actor }, context, deps.clock.now());
       // Last, so that nothing that fails before it ends the code that was sent earlier.
       const entry = { digest, payload, expiresAtMs, tries: codeTries };
       await deps.ephemeral.put(codeKey(email, purpose), entry, deps.clock.now());
@@ -256,8 +285,11 @@ function chooseMessage(
 }
 
 function codeMessage(deps: Deps, purpose: VerificationPurpose, code: string): Message {
-  const expiresInMinutes = Math.floor(deps.config.environment.CODE_TTL_SECONDS / 60);
-  return { kind: 'code', purpose, code, expiresInMinutes };
+  return { kind: 'code', purpose, code, expiresInMinutes: expiresInMinutes(deps) };
+}
+
+function expiresInMinutes(deps: Deps): number {
+  return Math.floor(deps.config.environment.CODE_TTL_SECONDS / 60);
 }
 
 function codeDigest(key: Buffer, email: string, purpose: VerificationPurpose, code: string): string {

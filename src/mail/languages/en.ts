@@ -26,6 +26,21 @@ function write(message: Message, serviceUrl: string): MessageContent {
           'If you did not ask for a code, you can ignore this message. Nothing was changed.',
         ],
       };
+    case 'invitation': {
+      const closing = [
+        `${message.code === undefined ? 'Ask for a code' : 'If it no longer works, ask for a new code'} to create your account with this address: the invitation stays.`,
+        'If you do not know what this is about, you can ignore this message.',
+      ];
+      const opening = [`You are invited to ${serviceUrl} and an account with this address is waiting for you.`];
+      if (message.code === undefined) return { subject: 'You are invited', opening, closing };
+      const { code, expiresInMinutes } = message.code;
+      return {
+        subject: `${code} is your code to accept an invitation`,
+        opening: [...opening, 'Use this code to create your account:'],
+        code,
+        closing: [`It works once and for ${expiresInMinutes} minutes.`, ...closing],
+      };
+    }
     case 'already_registered':
       return {
         subject: 'You already have an account',
