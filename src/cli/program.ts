@@ -2,12 +2,14 @@ import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { addBackup } from './backup.ts';
 import { addCopyDatabase } from './copy-database.ts';
+import { addCreateAdmin } from './create-admin.ts';
 import { addDoctor } from './doctor.ts';
 import { addKeys } from './keys.ts';
 import { addMigrate } from './migrate.ts';
 import { addOpenApi } from './openapi.ts';
 import { addSecret } from './secret.ts';
 import { addServe } from './serve.ts';
+import { addUsers } from './users.ts';
 
 const exitCodesHelp = `
 Exit codes: 0 done, 1 failed, 2 arguments not understood, 3 declined, or still
@@ -29,6 +31,8 @@ export function createProgram(): Command {
   addServe(program);
   addMigrate(program);
   addDoctor(program);
+  addCreateAdmin(program);
+  addUsers(program);
   addKeys(program);
   addSecret(program);
   addBackup(program);

@@ -104,7 +104,11 @@ function showMode({ mode }: Stats): string {
 
 function checkSpace(path: string): Finding {
   const { bavail, bsize } = statfsSync(dirname(resolve(path)));
-  const free = bavail * bsize;
+  return judgeSpace(path, bavail * bsize);
+}
+
+/** Whether so many bytes are enough for a database that is written to. */
+export function judgeSpace(path: string, free: number): Finding {
   const what = `${Math.floor(free / mebibyte).toLocaleString('en')} MiB are free on the disk of ${path}.`;
   if (free >= littleSpaceBytes) return ok('disk', what);
   const trouble = {

@@ -89,6 +89,7 @@ async function inspectSentinels(target: RedisTarget & { mode: 'sentinel' }, pref
 async function inspectCluster(target: RedisTarget & { mode: 'cluster' }, prefix: string): Promise<RedisFacts> {
   const found = new Map(target.seeds.map((address) => [addressText(address), address]));
   const states: string[] = [];
+  const faults: string[] = [];
   for (const seed of target.seeds) {
     const facts = blankFacts(seed, 'server');
     await withClient(seed, target, facts, async (client) => {
@@ -99,11 +100,12 @@ async function inspectCluster(target: RedisTarget & { mode: 'cluster' }, prefix:
         found.set(addressText(address), address);
       }
     });
+    if (facts.fault !== undefined) faults.push(facts.fault);
   }
   const servers = await Promise.all([...found.values()].map((address) => inspectServer(address, target, prefix)));
   const fault =
     states.length === 0
-      ? 'no server of the cluster answers'
+      ? `no server answers as one of a cluster (${faults[0]})`
       : states.includes('ok')
         ? undefined
         : `the cluster cannot serve every key (cluster_state is ${states[0]})`;
