@@ -78,6 +78,15 @@ const meanings: Meanings = {
       tokenTtlSeconds: 'a verification token',
       verificationTokenMaxLength: 'characters of a verification token',
     },
+    'src/roles/flow.ts': {
+      rolesMax: 'roles',
+      roleNameMaxLength: 'characters of the name of a role',
+      permissionsPerRoleMax: 'permissions of a role',
+      permissionsMaxBytes: 'the permissions of all roles together, as JSON, so that they fit into an access token',
+    },
+    'src/roles/assignment.ts': {
+      rolesPerUserMax: 'roles of a user',
+    },
     'src/sessions/guard.ts': {
       recentAuthenticationSeconds: 'for which an authentication counts as recent',
     },

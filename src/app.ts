@@ -4,12 +4,14 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { type FastifyRequest, fastify, LogController } from 'fastify';
 import { registerAccount } from './account/routes.ts';
 import { userSchema } from './account/schemas.ts';
+import { registerAudit } from './audit/routes.ts';
+import { auditEventSchema } from './audit/schemas.ts';
 import { servesMailbox } from './config.ts';
 import { newId } from './crypto/ids.ts';
 import type { Deps } from './deps.ts';
 import { AppError } from './errors.ts';
 import type { ApiInstance } from './http/api.ts';
-import { createBearerGuard } from './http/bearer-guard.ts';
+import { createBearerGuard, requirePermission } from './http/bearer-guard.ts';
 import { type ConnectionErrors, createConnectionErrors } from './http/connection-errors.ts';
 import { registerErrorPage } from './http/error-page.ts';
 import { requireOneHost, requirePlainUtf8 } from './http/headers.ts';
@@ -28,8 +30,11 @@ import { registerLogin } from './login/routes.ts';
 import { registerMailbox } from './mail/routes.ts';
 import { registerPassword } from './password/routes.ts';
 import { registerRegistration } from './registration/routes.ts';
+import { registerRoles } from './roles/routes.ts';
+import { roleSchema } from './roles/schemas.ts';
 import { registerSessions } from './sessions/routes.ts';
 import { loginResponseSchema, sessionSchema, tokenResponseSchema } from './sessions/schemas.ts';
+import { registerUsers } from './users/routes.ts';
 import { registerVerification } from './verification/routes.ts';
 
 const bodyLimitBytes = 32 * 1024;
@@ -49,8 +54,9 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
     requirePlainUtf8(request);
     return parseJsonBody(body);
   });
-  const sharedSchemas = [problemSchema, userSchema, sessionSchema, tokenResponseSchema, loginResponseSchema];
-  for (const schema of sharedSchemas) app.addSchema(schema);
+  const tokenSchemas = [tokenResponseSchema, loginResponseSchema];
+  for (const schema of [problemSchema, userSchema, sessionSchema, ...tokenSchemas, roleSchema, auditEventSchema])
+    app.addSchema(schema);
   app.decorateRequest('principal', null);
 
   registerRequestLog(app);
@@ -59,13 +65,16 @@ export async function buildApp(deps: Deps): Promise<ApiInstance> {
   await registerOpenApi(app);
   const answerOtherMethods = watchRoutes(app);
 
-  const tools: RouteTools = { guard: createBearerGuard(deps), limit: createRateLimits(deps) };
+  const tools: RouteTools = { guard: createBearerGuard(deps), requirePermission, limit: createRateLimits(deps) };
   registerVerification(app, deps, tools);
   registerRegistration(app, deps, tools);
   registerLogin(app, deps, tools);
   registerSessions(app, deps, tools);
   registerPassword(app, deps, tools);
   registerAccount(app, deps, tools);
+  registerUsers(app, deps, tools);
+  registerRoles(app, deps, tools);
+  registerAudit(app, deps, tools);
   registerKeys(app, deps);
   registerHealth(app, deps);
   registerErrorPage(app);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { disableUser, logIn, openSession, proveAddress, readMe, refresh, type TestUser } from './accounts.ts';
+import { logIn, newEmail, openSession, proveAddress, readMe, refresh, type TestUser } from './accounts.ts';
+import { administration, registerAdministrator } from './administrators.ts';
 import { assertProblem, type Call, call } from './client.ts';
 import type { System } from './system.ts';
 
@@ -43,8 +44,18 @@ export const sessionEndings: Readonly<Record<string, Ending>> = {
       assert.equal((await logIn(here, user.email, user.password)).status, 200);
     }
   },
-  'disabling the user': (here, user) => disableUser(here, user.id),
+  'disabling the user': async (here, user) =>
+    ok(here, (await asAdministrator(here)).change(user.id, { status: 'disabled' })),
+  'a new address by an administrator': async (here, user) =>
+    ok(here, (await asAdministrator(here)).change(user.id, { email: newEmail() })),
+  'the end of all sessions by an administrator': async (here, user) =>
+    ok(here, (await asAdministrator(here)).endSessions(user.id)),
+  'deletion by an administrator': async (here, user) => ok(here, (await asAdministrator(here)).remove(user.id)),
 };
+
+async function asAdministrator(here: System) {
+  return administration((await registerAdministrator(here)).accessToken);
+}
 
 /** Makes a request that must be carried out. */
 export async function ok(system: System, request: Call): Promise<void> {

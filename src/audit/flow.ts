@@ -1,14 +1,17 @@
 import { newId } from '../crypto/ids.ts';
 import type { AuditEventRow, Db } from '../db/schema.ts';
+import { cutPage, type Page, type PageRequest } from '../paging.ts';
 import type { RequestContext } from '../request-context.ts';
 import type { AuditEventType } from './events.ts';
 import {
   anonymizeActs,
   anonymizeEvents,
   deletePendingErasure,
+  type EventFilter,
   findPendingErasure,
   insertAuditEvent,
   insertPendingErasure,
+  listEventPage,
   listNewestEvents,
 } from './store.ts';
 
@@ -81,4 +84,37 @@ export async function listEventsOfUser(db: Db, userId: string, limit: number) {
     userAgent: isByAnother(row) ? null : row.user_agent,
     details: JSON.parse(row.details) as Record<string, unknown>,
   }));
+}
+
+/** An event as flows see it. */
+export type RecordedEvent = {
+  id: string;
+  type: string;
+  occurredAtMs: number;
+  actorId: string | null;
+  userId: string | null;
+  clientAddress: string | null;
+  userAgent: string | null;
+  requestId: string | null;
+  details: Record<string, unknown>;
+};
+
+/** Lists events for whoever may read the audit trail, the newest first. */
+export async function listEvents(db: Db, filter: EventFilter, page: PageRequest): Promise<Page<RecordedEvent>> {
+  const rows = await listEventPage(db, filter, page);
+  return cutPage(rows.map(toRecordedEvent), page.limit, ({ occurredAtMs: atMs, id }) => ({ atMs, id }));
+}
+
+function toRecordedEvent(row: AuditEventRow): RecordedEvent {
+  return {
+    id: row.id,
+    type: row.type,
+    occurredAtMs: row.occurred_at,
+    actorId: row.actor_id,
+    userId: row.user_id,
+    clientAddress: row.client_address,
+    userAgent: row.user_agent,
+    requestId: row.request_id,
+    details: JSON.parse(row.details) as Record<string, unknown>,
+  };
 }

@@ -1,4 +1,5 @@
 import type { AuditEventRow, Db, NewAuditEventRow } from '../db/schema.ts';
+import type { PageRequest } from '../paging.ts';
 
 /** Adds one event. */
 export async function insertAuditEvent(db: Db, row: NewAuditEventRow): Promise<void> {
@@ -81,5 +82,35 @@ export function listNewestEvents(db: Db, userId: string, limit: number): Promise
     .orderBy('occurred_at', 'desc')
     .orderBy('id', 'desc')
     .limit(limit)
+    .execute();
+}
+
+/** Which events are asked for. What is undefined does not matter. */
+export type EventFilter = {
+  userId?: string | undefined;
+  type?: string | undefined;
+  sinceMs?: number | undefined;
+  untilMs?: number | undefined;
+};
+
+/** Lists events, the newest first: from `sinceMs` on and before `untilMs`. Reads one more than the page holds. */
+export function listEventPage(db: Db, filter: EventFilter, page: PageRequest): Promise<AuditEventRow[]> {
+  const { userId, type, sinceMs, untilMs } = filter;
+  const { after } = page;
+  return db
+    .selectFrom('audit_events')
+    .selectAll()
+    .$if(userId !== undefined, (query) => query.where('user_id', '=', userId ?? ''))
+    .$if(type !== undefined, (query) => query.where('type', '=', type ?? ''))
+    .$if(sinceMs !== undefined, (query) => query.where('occurred_at', '>=', sinceMs ?? 0))
+    .$if(untilMs !== undefined, (query) => query.where('occurred_at', '<', untilMs ?? 0))
+    .$if(after !== undefined, (query) =>
+      query.where(({ eb, refTuple, tuple }) =>
+        eb(refTuple('occurred_at', 'id'), '<', tuple(after?.atMs ?? 0, after?.id ?? '')),
+      ),
+    )
+    .orderBy('occurred_at', 'desc')
+    .orderBy('id', 'desc')
+    .limit(page.limit + 1)
     .execute();
 }

@@ -1,6 +1,8 @@
 import type { FastifyRequest } from 'fastify';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
+import type { BuiltInPermission } from '../permissions.ts';
+import { type Actor, requirePermissionOf } from '../roles/actor.ts';
 import { authenticate } from '../sessions/guard.ts';
 import type { Principal } from '../sessions/principal.ts';
 
@@ -21,6 +23,19 @@ export function createBearerGuard(deps: Deps): (request: FastifyRequest) => Prom
     if (token === undefined) throw new AppError('authentication_required');
     request.principal = await authenticate(deps, token);
   };
+}
+
+/**
+ * A hook behind the guard that lets only users through who hold a permission, by the roles that they have now and not
+ * by what their token says.
+ */
+export function requirePermission(permission: BuiltInPermission): (request: FastifyRequest) => Promise<void> {
+  return async (request) => requirePermissionOf(principalOf(request), permission);
+}
+
+/** The user who makes the request, as who administers. */
+export function actorOf(request: FastifyRequest): Actor {
+  return { kind: 'user', principal: principalOf(request) };
 }
 
 /** Reads the bearer token, or returns undefined when the request carries none. */

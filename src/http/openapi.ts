@@ -29,6 +29,11 @@ export async function registerOpenApi(app: ApiInstance): Promise<void> {
         { name: 'Verification', description: 'Proving that an e-mail address is yours.' },
         { name: 'Authentication', description: 'Creating an account, logging in, staying logged in, logging out.' },
         { name: 'Account', description: 'Your own account. Every operation needs an access token.' },
+        {
+          name: 'Administration',
+          description:
+            'Users, roles and audit events. Every operation needs a permission, which the roles of the user of the access token give; a change of them is effective on the next request.',
+        },
         { name: 'Service', description: 'What other services and operators read.' },
       ],
       components: {

@@ -5,7 +5,8 @@ import type { PagePosition, PageRequest } from '../paging.ts';
 
 const defaultLimit = 50;
 const maxLimit = 200;
-const cursorMaxLength = 200;
+// An address and the little around it.
+const cursorMaxLength = 400;
 const idForm = new RegExp(`^${idPattern}$`);
 
 /** The query parameters of every list. */
@@ -43,6 +44,22 @@ export function encodeCursor(position: PagePosition | undefined): string | null 
   return position === undefined
     ? null
     : Buffer.from(JSON.stringify([position.atMs, position.id])).toString('base64url');
+}
+
+/** Writes that the next page begins after this text, where a list is in the order of texts. */
+export function encodeTextCursor(text: string | undefined): string | null {
+  return text === undefined ? null : Buffer.from(JSON.stringify([text])).toString('base64url');
+}
+
+/** Reads such a cursor. `isPosition` says whether the text could be one; an invented cursor is refused. */
+export function readTextCursor(cursor: string, isPosition: (text: string) => boolean): string {
+  try {
+    const [text, ...rest] = JSON.parse(Buffer.from(cursor, 'base64url').toString()) as unknown[];
+    if (typeof text === 'string' && rest.length === 0 && isPosition(text)) return text;
+  } catch {
+    // As below.
+  }
+  throw fieldRefused('cursor', 'is not a cursor of this list');
 }
 
 function decode(cursor: string): PagePosition {

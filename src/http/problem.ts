@@ -60,6 +60,10 @@ function logProblem({ log }: FastifyRequest, error: AppError): void {
 
 /** RFC 6750 section 3: no error code where no credentials were sent; RFC 9470 section 3 for step-up. */
 function bearerChallenge(error: AppError): string | undefined {
+  if (error.code === 'insufficient_permission') {
+    const scope = error.scope === undefined ? '' : `, scope="${error.scope}"`;
+    return `Bearer realm="latchkey", error="insufficient_scope", error_description="${errorCatalogue[error.code].title}"${scope}`;
+  }
   if (errorCatalogue[error.code].status !== 401) return undefined;
   if (error.code === 'authentication_required') return 'Bearer realm="latchkey"';
   const maxAge = error.maxAgeSeconds === undefined ? '' : `, max_age="${error.maxAgeSeconds}"`;

@@ -13,6 +13,8 @@ const limits = {
   login: { requests: 20, perSeconds: 60 },
   refresh: { requests: 120, perSeconds: 60 },
   password: { requests: 10, perSeconds: 60 },
+  read: { requests: 600, perSeconds: 60 },
+  write: { requests: 600, perSeconds: 60 },
 } as const;
 
 const redisDeadlineMs = 1_000;

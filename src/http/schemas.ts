@@ -1,5 +1,6 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { type ErrorCode, errorCatalogue } from '../errors.ts';
+import type { BuiltInPermission } from '../permissions.ts';
 
 /** RFC 9457: the document that every error is. */
 export const problemSchema = Type.Object(
@@ -39,7 +40,7 @@ export function schemaRef<T extends TSchema & { $id?: string }>(schema: T) {
 
 type OperationOptions<Body, Params, Query, Response> = {
   operationId: string;
-  tag: 'Verification' | 'Authentication' | 'Account' | 'Service';
+  tag: 'Verification' | 'Authentication' | 'Account' | 'Administration' | 'Service';
   summary: string;
   description: string;
   body?: Body;
@@ -50,6 +51,8 @@ type OperationOptions<Body, Params, Query, Response> = {
   errors?: readonly ErrorCode[];
   /** True where a bearer token is needed. */
   secured?: boolean;
+  /** The permission that the user of the token needs; the route asks for it with `requirePermission`. */
+  permission?: BuiltInPermission;
 };
 
 const bodyErrors: readonly ErrorCode[] = [
@@ -79,19 +82,22 @@ export function operation<
   Query extends TSchema | undefined = undefined,
   Response extends Record<number, unknown> = Record<number, never>,
 >(options: OperationOptions<Body, Params, Query, Response>): RouteSchema<Body, Params, Query, Response> {
-  const { body, params, querystring, response, secured = false } = options;
+  const { body, params, querystring, response, permission, secured = permission !== undefined } = options;
   const codes = [
     ...(options.errors ?? []),
     ...(body === undefined ? [] : bodyErrors),
     ...(params === undefined && querystring === undefined ? [] : (['validation_failed'] as const)),
     ...(secured ? securedErrors : []),
+    ...(permission === undefined ? [] : (['insufficient_permission'] as const)),
     ...commonErrors,
   ];
   const schema = {
     operationId: options.operationId,
     tags: [options.tag],
     summary: options.summary,
-    description: options.description,
+    description:
+      permission === undefined ? options.description : `${options.description} Needs the permission \`${permission}\`.`,
+    ...(permission === undefined ? {} : { 'x-permission': permission }),
     security: secured ? [{ access_token: [] }] : [],
     ...(body === undefined ? {} : { body }),
     ...(params === undefined ? {} : { params }),
