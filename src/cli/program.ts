@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
+import { addAudit } from './audit.ts';
 import { addBackup } from './backup.ts';
 import { addCopyDatabase } from './copy-database.ts';
 import { addCreateAdmin } from './create-admin.ts';
@@ -33,6 +34,7 @@ export function createProgram(): Command {
   addDoctor(program);
   addCreateAdmin(program);
   addUsers(program);
+  addAudit(program);
   addKeys(program);
   addSecret(program);
   addBackup(program);
