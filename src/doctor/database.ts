@@ -20,24 +20,32 @@ export type DatabaseLook = { findings: Finding[]; hasRows: boolean };
 
 /** Looks at the database: whether it answers, what it is, whether its tables are up to date. */
 export async function checkDatabase(url: string, maxConnections: number | undefined): Promise<DatabaseLook> {
+  const findings: Finding[] = [];
   try {
-    const findings = url.startsWith(sqlitePrefix) ? checkSqlite(url) : await checkPostgres(url, maxConnections);
+    findings.push(...(url.startsWith(sqlitePrefix) ? checkSqlite(url) : await checkPostgres(url, maxConnections)));
     if (findings.some(({ check, state }) => check === 'database' && state === 'skipped'))
       return { findings, hasRows: false };
     const { finding, hasRows } = judgeMigrations(await inspectMigrations(url));
     return { findings: [...findings, finding], hasRows };
   } catch (error) {
-    const sentence =
-      explainDatabaseFault(error) ?? `DATABASE_URL: ${error instanceof Error ? error.message : String(error)}`;
-    // A sentence says what is wrong and then what to do.
-    const [what = sentence, ...remedy] = sentence.split(/(?<=\.) (?=[A-Z])/);
-    const trouble = {
-      what,
-      why: 'Without the database nobody can log in, and every request but those for the public keys is answered 503.',
-      remedy: remedy.join(' ') || 'Look at the log of the database.',
+    // What was found until then still tells where to look.
+    return {
+      findings: [...findings, judgeFault(findings.length === 0 ? 'database' : 'migrations', error)],
+      hasRows: false,
     };
-    return { findings: [problem('database', trouble)], hasRows: false };
   }
+}
+
+function judgeFault(check: string, error: unknown): Finding {
+  const words = error instanceof Error ? error.message : String(error);
+  const sentences = explainDatabaseFault(error) ?? `DATABASE_URL: ${words.replace(/\.?$/, '.')}`;
+  // They say what is wrong and then what to do.
+  const [what = sentences, ...remedy] = sentences.split(/(?<=\.) (?=[A-Z])/);
+  return problem(check, {
+    what,
+    why: 'Without the database nobody can log in, and every request but those for the public keys is answered 503.',
+    remedy: remedy.join(' ') || 'Look at the log of the database.',
+  });
 }
 
 function judgeMigrations({ applied, pending }: MigrationState): { finding: Finding; hasRows: boolean } {
