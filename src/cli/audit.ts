@@ -8,7 +8,7 @@ import { CommandFailedError } from './command-failed.ts';
 import { getNamedUser } from './find-user.ts';
 import { withInstallation } from './installation.ts';
 import { readCount } from './options.ts';
-import { renderTable, showTime, timeForJson } from './output.ts';
+import { printJsonLines, renderTable, showTime, timeForJson } from './output.ts';
 
 type Options = { user?: string; type?: string; since?: number; until?: number; limit: number; json?: true };
 
@@ -56,7 +56,7 @@ async function printEvents(deps: Deps, { user, type, since, until, limit, json }
   let left = limit;
   do {
     const page = await listEvents(deps.db, filter, { limit: Math.min(left, eventsPerPage), after });
-    if (json) for (const event of page.items) console.log(JSON.stringify(toJson(event)));
+    if (json) await printJsonLines(page.items.map(toJson));
     else shown.push(...page.items);
     left -= page.items.length;
     after = page.next;

@@ -11,7 +11,10 @@ import { explainRefusal } from './refusal.ts';
 // Whoever reads a list through `head` has read enough.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
-process.exit(await run());
+const exitCode = await run();
+// What a pipe has not taken yet would be lost.
+for (const stream of [process.stdout, process.stderr]) await new Promise((resolve) => stream.write('', resolve));
+process.exit(exitCode);
 
 async function run(): Promise<number> {
   try {

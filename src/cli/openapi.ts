@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
-import { buildApp } from '../app.ts';
 import { loadConfig } from '../config.ts';
 import { createDeps } from '../deps.ts';
 import { createLog } from '../log.ts';
@@ -33,6 +32,8 @@ export async function renderOpenApi(publicUrl: string): Promise<string> {
     SECRET_KEY: randomBytes(48).toString('base64'),
     LOG_LEVEL: 'silent',
   });
+  // Loaded only here: no other command needs the web server, which is much of what a start takes.
+  const { buildApp } = await import('../app.ts');
   const deps = await createDeps(config, { log: await createLog('silent', false) });
   const app = await buildApp(deps);
   try {

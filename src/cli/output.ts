@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { toRfc3339 } from '../clock.ts';
 
 // Control characters could move the cursor or rewrite what stands above; others turn the order of what follows.
@@ -34,4 +35,10 @@ export function showTime(epochMs: number | undefined): string {
 /** Writes a time for a script. */
 export function timeForJson(epochMs: number | undefined): string | null {
   return epochMs === undefined ? null : toRfc3339(epochMs);
+}
+
+/** Writes values as JSON, one a line, as fast as whoever reads them takes them: a long list is never all in memory. */
+export async function printJsonLines(values: readonly unknown[]): Promise<void> {
+  const text = values.map((value) => `${JSON.stringify(value)}\n`).join('');
+  if (!process.stdout.write(text)) await once(process.stdout, 'drain');
 }

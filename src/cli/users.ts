@@ -8,7 +8,7 @@ import { CommandFailedError } from './command-failed.ts';
 import { getNamedUser } from './find-user.ts';
 import { withInstallation } from './installation.ts';
 import { readCount } from './options.ts';
-import { printable, renderTable, showTime, timeForJson } from './output.ts';
+import { printable, printJsonLines, renderTable, showTime, timeForJson } from './output.ts';
 import { requireConfirmation } from './terminal.ts';
 
 const operator = { kind: 'operator' } as const;
@@ -50,13 +50,11 @@ function addList(users: Command): void {
     .action(({ json, ...options }: ListOptions) =>
       withInstallation('existing', async (deps) => {
         if (json) {
-          await forEachPage(deps, options, (page) => {
-            for (const account of page) console.log(JSON.stringify(toJson(account)));
-          });
+          await forEachPage(deps, options, (page) => printJsonLines(page.map(toJson)));
           return;
         }
         const accounts: Account[] = [];
-        const hasMore = await forEachPage(deps, options, (page) => accounts.push(...page));
+        const hasMore = await forEachPage(deps, options, async (page) => void accounts.push(...page));
         console.log(accounts.length === 0 ? 'There is no such user.' : renderList(accounts));
         if (hasMore) console.error(`These are the first ${accounts.length}; --limit shows more.`);
       }),
@@ -67,13 +65,13 @@ function addList(users: Command): void {
 async function forEachPage(
   deps: Deps,
   { email, status, role, limit }: Omit<ListOptions, 'json'>,
-  show: (page: readonly Account[]) => void,
+  show: (page: readonly Account[]) => Promise<void>,
 ): Promise<boolean> {
   let after: UserPosition | undefined;
   let left = limit;
   do {
     const page = await listUsers(deps, { email, status, role, limit: Math.min(left, usersPerPage), after });
-    show(page.items);
+    await show(page.items);
     left -= page.items.length;
     after = page.next;
   } while (after !== undefined && left > 0);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, linkSync, openSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { backup, DatabaseSync } from 'node:sqlite';
+import { isSqliteDamage } from './failures.ts';
 
 /** Thrown, with a sentence for the operator, when no backup can be made. No file was made then. */
 export class BackupRefusedError extends Error {
@@ -87,16 +88,7 @@ function completeAndCheck(path: string): void {
   const copy = new DatabaseSync(path, { enableForeignKeyConstraints: true });
   try {
     copy.exec('pragma journal_mode = delete; pragma synchronous = full');
-    const faults = [
-      ...copy
-        .prepare('pragma integrity_check(10)')
-        .all()
-        .map((row) => String(row.integrity_check)),
-      ...copy
-        .prepare('pragma foreign_key_check')
-        .all()
-        .map(({ table }) => `${table} refers to a row that is not there`),
-    ].filter((fault) => fault !== 'ok');
+    const faults = findFaults(copy);
     if (faults.length > 0) {
       throw new BackupRefusedError(
         `The copy is damaged, and most likely so is the database (${faults.slice(0, 3).join('; ')}). ` +
@@ -107,6 +99,21 @@ function completeAndCheck(path: string): void {
     copy.close();
   }
   syncToDisk(path);
+}
+
+function findFaults(copy: DatabaseSync): string[] {
+  try {
+    const ofPages = copy
+      .prepare('pragma integrity_check(10)')
+      .all()
+      .map((row) => String(row.integrity_check));
+    const ofRows = copy.prepare('pragma foreign_key_check').all();
+    const dangling = ofRows.map(({ table }) => `${table} refers to a row that is not there`);
+    return [...ofPages, ...dangling].filter((fault) => fault !== 'ok');
+  } catch (error) {
+    if (!isSqliteDamage(error)) throw error;
+    return [(error as Error).message];
+  }
 }
 
 /** A name that somebody else has taken meanwhile stays theirs, which renaming would not see to. */
