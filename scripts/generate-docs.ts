@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { renderCliPage } from './cli-page.ts';
 import { renderConfigurationPage } from './configuration-page.ts';
 import { renderEnvironmentExample } from './environment-example.ts';
 import { renderErrorsPage } from './errors-page.ts';
@@ -15,6 +16,7 @@ const documents: { path: string; render: () => string | Promise<string> }[] = [
   { path: 'openapi.json', render: renderOpenApiDocument },
   { path: 'docs/errors.md', render: renderErrorsPage },
   { path: 'docs/configuration.md', render: renderConfigurationPage },
+  { path: 'docs/cli.md', render: renderCliPage },
   { path: 'docs/operations.md', render: renderOperationsPage },
   { path: '.env.example', render: renderEnvironmentExample },
 ];

@@ -12,10 +12,10 @@ const progressIntervalMs = 2_000;
 
 const explanation = `
 It copies the SQLite database as it is at this moment while the service runs and
-writes, reads the whole copy to check it, and gives it its name only then. A file
-that is there is never overwritten; the new one can be read by you alone. To
-restore, stop the service and put the file in the place of latchkey.db, without
-the files latchkey.db-wal and latchkey.db-shm.
+writes, reads the whole copy to check it, and only then gives it its name. A
+file that is there is never overwritten; the new one can be read by you alone.
+To restore, stop the service and put the file in the place of latchkey.db,
+without the files latchkey.db-wal and latchkey.db-shm.
 
 SECRET_KEY is not in it, and without it the backup is worthless: keep it, or in
 development secret.key in DATA_DIR, in another place.

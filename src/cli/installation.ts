@@ -25,11 +25,14 @@ export async function withInstallation<T>(occasion: Occasion, work: (deps: Deps)
   const deps = await createDeps(config, { log, tables: occasion === 'existing' ? 'require' : 'create' });
   try {
     await waitForRedis(deps);
-    return await work(deps);
+    return await work({ ...deps, outbox: { ...deps.outbox, wake: leaveToService } });
   } finally {
     await deps.close();
   }
 }
+
+/** A command ends before a mail server has answered, and a mailbox of its own would be gone with it. */
+function leaveToService(): void {}
 
 /** In a wrong folder a command would else make a new, empty installation, with a secret of its own, and report on that. */
 export function requireExisting(): void {

@@ -12,12 +12,13 @@ It prints the secret and nothing else, so that it can go into a file or a vault.
 The one in use is neither read nor printed by any command; latchkey doctor shows
 its fingerprint.
 
-To rotate SECRET_KEY, put the new value before the old one with a comma between
-them and start every instance with both. The old one can be taken away when
-latchkey doctor says that nothing depends on it any more.
+To rotate SECRET_KEY, start every instance with "old,new", then every one with
+"new,old", and take the old value away when latchkey doctor says that nothing
+depends on it any more. A single instance can begin with "new,old". The order
+matters: docs/decisions/0007-rotating-the-secret.md.
 
 Examples:
-  latchkey secret generate --output secret.key   # then SECRET_KEY_FILE=secret.key
+  latchkey secret generate --output secret.key  # and SECRET_KEY_FILE=secret.key
   printf 'SECRET_KEY=%s\\n' "$(latchkey secret generate)" >> .env`;
 
 /** Adds `secret generate`, which makes a value for SECRET_KEY. */

@@ -10,18 +10,20 @@ export function isInteractive(): boolean {
 
 /** Asks for a line. With `isHidden` nothing of what is typed is shown. */
 export async function ask(question: string, { isHidden = false } = {}): Promise<string> {
-  process.stderr.write(question);
   // In terminal mode it is readline that shows what is typed, so what it writes is what is kept back.
   const output = isHidden ? new Writable({ write: (_chunk, _encoding, done) => done() }) : process.stderr;
   const reader = createInterface({ input: process.stdin, output, terminal: true, historySize: 0 });
-  // The question is part of the line that readline redraws, after a backspace say.
-  reader.setPrompt(question.slice(question.lastIndexOf('\n') + 1));
+  // Only now: the terminal itself would show what is typed before readline has taken it over. The last line is the
+  // prompt, which readline shows and draws anew; where it may show nothing, all of it is written here.
+  const promptAt = isHidden ? question.length : question.lastIndexOf('\n') + 1;
+  process.stderr.write(question.slice(0, promptAt));
+  reader.setPrompt(question.slice(promptAt));
   try {
     return await new Promise<string>((resolve, reject) => {
       const leave = () =>
         reject(new CommandFailedError('Interrupted: nothing was done.', { exitCode: exitCodes.interrupted }));
       reader.once('line', resolve).once('SIGINT', leave).once('close', leave);
-      reader.prompt(true);
+      reader.prompt();
     });
   } finally {
     reader.close();
