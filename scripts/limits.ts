@@ -78,6 +78,9 @@ const meanings: Meanings = {
       tokenTtlSeconds: 'a verification token',
       verificationTokenMaxLength: 'characters of a verification token',
     },
+    'src/users/search.ts': {
+      rowsLookedAtMax: 'users looked at for one page where two filters have no index together',
+    },
     'src/roles/flow.ts': {
       rolesMax: 'roles',
       roleNameMaxLength: 'characters of the name of a role',

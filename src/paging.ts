@@ -1,6 +1,12 @@
 /** Where a page of a list begins: after the row with this time and id. */
 export type PagePosition = { atMs: number; id: string };
 
+/**
+ * Where the first page of a list that begins with the newest begins: before everything. With it, the first page is the
+ * same query as every other, and as bounded.
+ */
+export const beforeTheNewest: PagePosition = { atMs: Number.MAX_SAFE_INTEGER, id: '' };
+
 /** What a list is asked for; `limit` is at most 200. */
 export type PageRequest = { limit: number; after: PagePosition | undefined };
 

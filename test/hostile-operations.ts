@@ -54,8 +54,7 @@ const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const;
 
 /** Lists every operation of the OpenAPI document that takes a body, so that a new one is tested unasked. */
 export async function listOperations(system: System): Promise<Operation[]> {
-  const user = await registerAdministrator(system);
-  return listDocumented(system, user).flatMap(({ label, operation, requestAt }): Operation[] => {
+  return (await listDocumented(system)).flatMap(({ label, operation, requestAt }): Operation[] => {
     const requestBody = operation.requestBody as OpenAPIV3_1.RequestBodyObject | undefined;
     const content = requestBody?.content['application/json'];
     if (requestBody === undefined || content === undefined) return [];
@@ -74,8 +73,7 @@ export async function listOperations(system: System): Promise<Operation[]> {
 
 /** Lists every parameter of every operation of the OpenAPI document. */
 export async function listParameters(system: System): Promise<Parameter[]> {
-  const user = await registerAdministrator(system);
-  return listDocumented(system, user).flatMap(({ label, operation, requestAt }) =>
+  return (await listDocumented(system)).flatMap(({ label, operation, requestAt }) =>
     ((operation.parameters ?? []) as OpenAPIV3_1.ParameterObject[]).map((parameter): Parameter => {
       const { name } = parameter;
       assert.ok(parameter.in === 'path' || parameter.in === 'query', `${label}: ${name} is in ${parameter.in}`);
@@ -96,7 +94,10 @@ export async function listParameters(system: System): Promise<Parameter[]> {
   );
 }
 
-function listDocumented(system: System, user: TestUser): Documented[] {
+async function listDocumented(system: System): Promise<Documented[]> {
+  const user = await registerAdministrator(system);
+  // Whom the administration is about: what is understood must not end the session of who asks.
+  const subject = await registerUser(system);
   const document = system.app.swagger() as OpenAPIV3_1.Document;
   return Object.entries(document.paths ?? {}).flatMap(([template, item]) =>
     methods.flatMap((method): Documented[] => {
@@ -109,7 +110,7 @@ function listDocumented(system: System, user: TestUser): Documented[] {
           operation,
           requestAt: (pathParameters) => ({
             method,
-            path: template.replace(/\{([^}]+)\}/g, (_, name) => encodeURIComponent(pathParameters[name] ?? user.id)),
+            path: template.replace(/\{([^}]+)\}/g, (_, name) => encodeURIComponent(pathParameters[name] ?? subject.id)),
             ...(isSecured ? { token: user.accessToken } : {}),
           }),
         },

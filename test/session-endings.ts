@@ -82,6 +82,11 @@ export async function unblock({ deps }: System, userId: string): Promise<void> {
   await deps.redis?.del(cacheKey(deps, userId));
 }
 
+/** Lifts the block of a change of a role, which would keep everybody out of the cache. */
+export async function unblockAll({ deps }: System): Promise<void> {
+  await deps.redis?.del(`${deps.redisPrefix}sessions-blocked`);
+}
+
 /** The key of a user's cached sessions in Redis. */
 export function cacheKey({ redisPrefix }: System['deps'], userId: string): string {
   return `${redisPrefix}sessions:{${userId}}`;

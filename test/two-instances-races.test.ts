@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { inTransaction } from '../src/db/database.ts';
 import { newEmail, sendCode } from './accounts.ts';
+import { administratorRaces } from './races/administrators.ts';
 import { codeRaces } from './races/codes.ts';
 import { emailChangeRaces } from './races/email-changes.ts';
 import { loginRaces, reauthenticationRaces } from './races/logins.ts';
@@ -35,6 +36,7 @@ describe('races over two instances', { skip: reasonForNoTwins }, () => {
   testRaces(passwordChangeRaces, system, share);
   testRaces(resetRaces, system, share);
   testRaces(emailChangeRaces, system, share);
+  testRaces(administratorRaces, system, share);
 
   test('of 20 parallel resets with one token one gets through, and its password is the one that works', () =>
     raceResets(system(), resetOverHttp));

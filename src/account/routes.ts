@@ -79,9 +79,9 @@ function registerDeletionAndExport(app: ApiInstance, deps: Deps, { guard, limit 
         tag: 'Account',
         summary: 'Delete your account',
         description:
-          'Removes the account with its sessions, roles, codes and waiting mail. It cannot be undone, and a later account at the same address is a new one. Needs an authentication within the last five minutes.',
+          'Removes the account with its sessions, roles, codes and waiting mail. It cannot be undone, and a later account at the same address is a new one. The last active administrator stays. Needs an authentication within the last five minutes.',
         response: { 204: emptyResponse('The account is gone.') },
-        errors: ['insufficient_user_authentication'],
+        errors: ['insufficient_user_authentication', 'last_administrator'],
         secured: true,
       }),
     },

@@ -1,5 +1,5 @@
 import type { AuditEventRow, Db, NewAuditEventRow } from '../db/schema.ts';
-import type { PageRequest } from '../paging.ts';
+import { beforeTheNewest, type PageRequest } from '../paging.ts';
 
 /** Adds one event. */
 export async function insertAuditEvent(db: Db, row: NewAuditEventRow): Promise<void> {
@@ -96,7 +96,7 @@ export type EventFilter = {
 /** Lists events, the newest first: from `sinceMs` on and before `untilMs`. Reads one more than the page holds. */
 export function listEventPage(db: Db, filter: EventFilter, page: PageRequest): Promise<AuditEventRow[]> {
   const { userId, type, sinceMs, untilMs } = filter;
-  const { after } = page;
+  const { after = beforeTheNewest } = page;
   return db
     .selectFrom('audit_events')
     .selectAll()
@@ -104,11 +104,7 @@ export function listEventPage(db: Db, filter: EventFilter, page: PageRequest): P
     .$if(type !== undefined, (query) => query.where('type', '=', type ?? ''))
     .$if(sinceMs !== undefined, (query) => query.where('occurred_at', '>=', sinceMs ?? 0))
     .$if(untilMs !== undefined, (query) => query.where('occurred_at', '<', untilMs ?? 0))
-    .$if(after !== undefined, (query) =>
-      query.where(({ eb, refTuple, tuple }) =>
-        eb(refTuple('occurred_at', 'id'), '<', tuple(after?.atMs ?? 0, after?.id ?? '')),
-      ),
-    )
+    .where(({ eb, refTuple, tuple }) => eb(refTuple('occurred_at', 'id'), '<', tuple(after.atMs, after.id)))
     .orderBy('occurred_at', 'desc')
     .orderBy('id', 'desc')
     .limit(page.limit + 1)

@@ -3,8 +3,9 @@ import { globSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, test } from 'node:test';
-import { type CompiledQuery, Kysely } from 'kysely';
+import { type CompiledQuery, Kysely, sql } from 'kysely';
 import { newMail, newSession, newUser, onDatabase } from '../../test/database.ts';
+import { backends } from '../../test/system.ts';
 import * as account from '../account/store.ts';
 import * as audit from '../audit/store.ts';
 import { newId } from '../crypto/ids.ts';
@@ -15,8 +16,11 @@ import * as mail from '../mail/store.ts';
 import * as maintenance from '../maintenance/store.ts';
 import * as password from '../password/store.ts';
 import * as registration from '../registration/store.ts';
+import * as roles from '../roles/store.ts';
 import * as sessions from '../sessions/store.ts';
+import * as users from '../users/store.ts';
 import * as verification from '../verification/store.ts';
+import { createPostgresDialect } from './postgres-dialect.ts';
 import type { Db, Schema } from './schema.ts';
 import { createSqliteDialect } from './sqlite-dialect.ts';
 
@@ -43,6 +47,42 @@ describe('the database on SQLite', () => {
     }));
 });
 
+describe('the lists', () => {
+  test('on SQLite every combination of filters is read in the order of an index, and nothing is sorted', () =>
+    onDatabase('sqlite+memory', async (_database, url) => {
+      const path = url.replace('sqlite:', '');
+      const queries = await listQueries(
+        (log) => new Kysely<Schema>({ dialect: createSqliteDialect(path), log: ({ query }) => log(query) }),
+      );
+      const reader = new DatabaseSync(path);
+      const faults = queries.flatMap(({ sql: text }) => [...findScans(reader, text), ...findSorts(reader, text)]);
+      reader.close();
+      assert.equal(queries.length, listingShapes);
+      assert.deepEqual(faults, []);
+    }));
+
+  test('on PostgreSQL too', { skip: !backends.includes('postgres+redis') }, () =>
+    onDatabase('postgres+redis', async (database, url) => {
+      const dialect = createPostgresDialect(url, { purpose: 'requests', maxConnections: 4, onConnectionError() {} });
+      const queries = await listQueries((log) => new Kysely<Schema>({ dialect, log: ({ query }) => log(query) }));
+      assert.equal(queries.length, listingShapes);
+      const faults: string[] = [];
+      await database.db.transaction().execute(async (tx) => {
+        // What it would do with a million rows: with a handful it would read them all and sort them.
+        await sql`set local enable_seqscan = off`.execute(tx);
+        await sql`set local enable_sort = off`.execute(tx);
+        await sql`set local enable_bitmapscan = off`.execute(tx);
+        for (const query of queries) {
+          const { rows } = await tx.executeQuery<Record<string, string>>({ ...query, sql: `explain ${query.sql}` });
+          const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+          if (/Seq Scan|Sort/.test(plan)) faults.push(`${query.sql}\n${plan}`);
+        }
+      });
+      assert.deepEqual(faults, []);
+    }),
+  );
+});
+
 /** Calls every function of every store on real rows; returns their names. */
 async function callEveryStore(db: Db): Promise<string[]> {
   const user = newUser();
@@ -54,10 +94,35 @@ async function callEveryStore(db: Db): Promise<string[]> {
   const change = { userId, oldHash: 'a', newHash: 'b', nowMs };
   const signingKey = { kid: newId(), state: 'retired', publicJwk: {} as never, sealedPrivateJwk: 'sealed' } as const;
   const event = { id: newId(), type: 'login', occurred_at: nowMs, user_id: userId, details: '{}' };
+  const role = { name: 'editor', description: '', permissions: '[]', created_at: nowMs };
   const pending = { user_id: userId, email: 'new@example.com', created_at: nowMs, expires_at: 2 };
   const calls: Record<string, () => Promise<unknown>[]> = {
     'registration.insertUser': () => [registration.insertUser(db, user)],
     'registration.insertUserRole': () => [registration.insertUserRole(db, userId, 'user')],
+    'registration.activateInvited': () => [
+      registration.activateInvited(db, { email: newId(), sentAtMs: nowMs }, { password_hash: 'hash' }, nowMs),
+    ],
+    'roles.insertRole': () => [roles.insertRole(db, role)],
+    'roles.listRoleRows': () => [roles.listRoleRows(db)],
+    'roles.findRole': () => [roles.findRole(db, role.name)],
+    'roles.findRoles': () => [roles.findRoles(db, [role.name, 'user'])],
+    'roles.updateRole': () => [roles.updateRole(db, role.name, { description: 'changed', permissions: '[]' })],
+    'roles.lockRoles': () => [roles.lockRoles(db)],
+    'roles.insertUserRoles': () => [roles.insertUserRoles(db, userId, [role.name, 'admin'])],
+    'roles.listRolesOfUser': () => [roles.listRolesOfUser(db, userId)],
+    'roles.hasOtherAdministrator': () => [roles.hasOtherAdministrator(db, userId)],
+    'roles.deleteUserRoles': () => [roles.deleteUserRoles(db, userId, [role.name, 'admin'])],
+    'roles.deleteRole': () => [roles.deleteRole(db, role.name)],
+    'users.insertUser': () => [users.insertUser(db, newUser())],
+    'users.isAddressTaken': () => [users.isAddressTaken(db, email)],
+    'users.lockUserRow': () => [users.lockUserRow(db, userId)],
+    'users.updateUser': () => [users.updateUser(db, userId, { name: 'Ada', updated_at: nowMs })],
+    'users.listRoleNamesOf': () => [users.listRoleNamesOf(db, [userId, newId()])],
+    'users.listUsersByTime': () => listings(db).byTime,
+    'users.lookAtHolders': () => listings(db).byRole,
+    'users.listUsersByAddress': () => listings(db).byAddress,
+    'users.lookAtAddresses': () => listings(db).byAddressAndRole,
+    'users.findUserRows': () => [users.findUserRows(db, [userId, newId()])],
     'sessions.insertSession': () => [sessions.insertSession(db, session)],
     'sessions.findSessionWithUser': () => [sessions.findSessionWithUser(db, sessionId)],
     'sessions.advanceGeneration': () => [
@@ -105,6 +170,8 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'mail.releaseOutboxRows': () => [mail.releaseOutboxRows(db, [waiting.id], 2)],
     'mail.deleteOutboxRows': () => [mail.deleteOutboxRows(db, [waiting.id])],
     'audit.insertAuditEvent': () => [audit.insertAuditEvent(db, event)],
+    'audit.listEventPage': () => listings(db).events,
+    'audit.anonymizeActs': () => [audit.anonymizeActs(db, userId, 50)],
     'audit.anonymizeEvents': () => [audit.anonymizeEvents(db, userId, 50)],
     'audit.insertPendingErasure': () => [audit.insertPendingErasure(db, userId, nowMs)],
     'audit.findPendingErasure': () => [audit.findPendingErasure(db, nowMs)],
@@ -131,6 +198,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'maintenance.sweepPendingEmailChanges': () => [maintenance.sweepPendingEmailChanges(db, 0, 100)],
     'maintenance.sweepDevicesUnusedFor': () => [maintenance.sweepDevicesUnusedFor(0)(db, 3, 100)],
     'maintenance.sweepKeysRetiredFor': () => [maintenance.sweepKeysRetiredFor(0)(db, 0, 100)],
+    'account.lockUser': () => [account.lockUser(db, userId)],
     'account.findUser': () => [account.findUser(db, userId)],
     'account.listRoleNames': () => [account.listRoleNames(db, userId)],
     'account.updateProfile': () => [account.updateProfile(db, userId, { name: 'Ada', updated_at: nowMs })],
@@ -138,6 +206,53 @@ async function callEveryStore(db: Db): Promise<string[]> {
   };
   for (const call of Object.values(calls)) await Promise.all(call());
   return Object.keys(calls).sort();
+}
+
+// By time with and without a status; by role on the first page and later; by address also with a status, and the same
+// again with a role; and every choice among the four filters of events.
+const listingShapes = 2 + 2 + 2 * 2 + 2 * 2 + 2 ** 4;
+
+/** Every list with every combination of its filters, on the first page and on a later one. */
+function listings(db: Db) {
+  const after = { atMs: 1, id: newId() };
+  const statuses = [undefined, 'active', 'invited'] as const;
+  const either = <T>(value: T) => [undefined, value];
+  return {
+    byTime: statuses.flatMap((status) =>
+      either(after).map((position) => users.listUsersByTime(db, status, { limit: 50, after: position })),
+    ),
+    byAddress: statuses.flatMap((status) =>
+      either('ada@example.com').map((afterEmail) =>
+        users.listUsersByAddress(db, { prefix: 'ada', status }, { limit: 50, afterEmail }),
+      ),
+    ),
+    byAddressAndRole: statuses.flatMap((status) =>
+      either('ada@example.com').map((afterEmail) =>
+        users.lookAtAddresses(db, { prefix: 'ada', status, role: 'user' }, { count: 50, afterEmail }),
+      ),
+    ),
+    byRole: either(after.id).map((afterId) => users.lookAtHolders(db, 'user', { count: 50, afterId })),
+    events: either(newId()).flatMap((userId) =>
+      either('user.updated').flatMap((type) =>
+        either(1).flatMap((sinceMs) =>
+          either(2).flatMap((untilMs) =>
+            either(after).map((position) =>
+              audit.listEventPage(db, { userId, type, sinceMs, untilMs }, { limit: 50, after: position }),
+            ),
+          ),
+        ),
+      ),
+    ),
+  };
+}
+
+/** The texts of the queries of every list. */
+async function listQueries(connect: (log: (query: CompiledQuery) => void) => Kysely<Schema>): Promise<CompiledQuery[]> {
+  const queries = new Map<string, CompiledQuery>();
+  const db = connect((query) => queries.set(query.sql, query));
+  await Promise.all(Object.values(listings(db)).flat());
+  await db.destroy();
+  return [...queries.values()];
 }
 
 async function listStoreFunctions(): Promise<string[]> {
@@ -152,6 +267,12 @@ async function listStoreFunctions(): Promise<string[]> {
 
 // Their rows do not grow with the users.
 const smallTables = ['roles', 'signing_keys', 'secret_fingerprints', 'leases'];
+
+/** The steps of a query's plan that sort. */
+function findSorts(reader: DatabaseSync, text: string): string[] {
+  const steps = reader.prepare(`explain query plan ${text}`).all() as { detail: string }[];
+  return steps.filter(({ detail }) => detail.includes('TEMP B-TREE')).map(({ detail }) => `${detail}: ${text}`);
+}
 
 /** The steps of a query's plan that read every row of a table that grows. */
 function findScans(reader: DatabaseSync, text: string): string[] {

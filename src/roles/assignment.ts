@@ -13,7 +13,7 @@ import { deleteUserRoles, findRoles, insertUserRoles, listRolesOfUser, lockRoles
 export const rolesPerUserMax = 20;
 
 /** Reads the roles that an actor wants to give, each known and grantable. Holds all roles still until the commit. */
-export async function takeGrantableRoles(tx: Db, actor: Actor, names: readonly string[]) {
+async function takeGrantableRoles(tx: Db, actor: Actor, names: readonly string[]) {
   if (names.length > rolesPerUserMax) throw fieldRefused('/roles', `must NOT have more than ${rolesPerUserMax} items`);
   await lockRoles(tx);
   const found = names.length === 0 ? [] : await findRoles(tx, names);

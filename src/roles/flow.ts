@@ -82,8 +82,8 @@ async function writeRole(
   const actorId = actorIdOf(actor);
   const details = { role: name, added: '', removed: '', by: mannerOf(actor), ...change };
   const type = old === undefined ? 'role.created' : 'role.updated';
-  await recordEvent(tx, { type, userId: null, actorId, details }, context, nowMs);
   if (old !== undefined && old.permissions !== row.permissions) await blockAllCachedSessions(deps);
+  await recordEvent(tx, { type, userId: null, actorId, details }, context, nowMs);
   return { role: toRole(row), isNew: old === undefined };
 }
 

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { openSession, readMe, refresh, registerUser } from '../../test/accounts.ts';
-import { assertProblem, call } from '../../test/client.ts';
+import { sql } from 'kysely';
+import { openSession, readMe, refresh, registerUser, type TestUser } from '../../test/accounts.ts';
+import { administration, giveRole, makeRole, registerAdministrator } from '../../test/administrators.ts';
+import { assertProblem, call, type Reply } from '../../test/client.ts';
 import {
   cacheKey,
   fillCache,
@@ -10,6 +12,8 @@ import {
   raceReadsAgainstLogouts,
   sessionEndings,
   sessionId,
+  unblock,
+  unblockAll,
 } from '../../test/session-endings.ts';
 import { backends, type System, startPeer, startSystem } from '../../test/system.ts';
 import { sessionCacheLifeMs } from '../ephemeral/session-cache.ts';
@@ -20,10 +24,12 @@ const rounds = 300;
 describe('the session cache', { skip: !backends.includes('postgres+redis') }, () => {
   let here: System;
   let there: System;
+  let admin: TestUser;
 
   before(async () => {
     here = await startSystem('postgres+redis', { SESSIONS_PER_USER_MAX: '3' });
     there = await startPeer(here);
+    admin = await registerAdministrator(here);
   });
   after(async () => {
     await there?.close();
@@ -59,6 +65,91 @@ describe('the session cache', { skip: !backends.includes('postgres+redis') }, ()
     const keeper = await registerUser(here);
     await raceReadsAgainstLogouts(keeper, rounds, () => ({ here, there }));
   });
+
+  const changesOfRoles = {
+    'a change of a role': (name: string) => administration(admin.accessToken).putRole(name, ['roles:read']),
+    'the deletion of a role': (name: string) => administration(admin.accessToken).removeRole(name),
+  };
+
+  for (const [change, request] of Object.entries(changesOfRoles)) {
+    test(`${change} is effective on the other instance at once for everybody who has it, also after a late fill`, async () => {
+      const role = await makeRole(here, ['users:read']);
+      const users = await Promise.all([registerUser(here), registerUser(here)]);
+      const entries: string[] = [];
+      for (const user of users) {
+        await giveRole(here, user.id, role);
+        await unblock(here, user.id);
+        await fillCache(there, user);
+        entries.push((await here.deps.sessionCache?.read(user.id, sessionId(user))) ?? '');
+        assert.equal((await call(there, administration(user.accessToken).list('?limit=1'))).status, 200);
+      }
+      await ok(here, request(role));
+      for (const instance of [there, here]) {
+        for (const user of users) await requireRefusal(instance, user);
+      }
+      // What an instance that had read the roles before, and was slow, would now put in.
+      for (const [index, user] of users.entries()) {
+        await there.deps.sessionCache?.fill(user.id, sessionId(user), entries[index] ?? '', performance.now());
+      }
+      for (const instance of [there, here]) {
+        for (const user of users) await requireRefusal(instance, user);
+      }
+      await unblockAll(here);
+    });
+  }
+
+  test('what is read while a change of a role waits for its commit is not served after it', async () => {
+    const { deps } = here;
+    const role = await makeRole(here, ['users:read']);
+    const user = await registerUser(here);
+    await giveRole(here, user.id, role);
+    await unblock(here, user.id);
+    const list = administration(user.accessToken).list('?limit=1');
+    let changed = Promise.resolve<Reply | undefined>(undefined);
+    await deps.db.transaction().execute(async (tx) => {
+      // Every act writes its event last.
+      await sql`lock table audit_events in exclusive mode`.execute(tx);
+      changed = call(here, changesOfRoles['a change of a role'](role));
+      const giveUpAtMs = performance.now() + 5_000;
+      while (!(await isBlocked())) assert.ok(performance.now() < giveUpAtMs, 'the change blocks nothing');
+      for (let read = 0; read < 5; read += 1) {
+        assert.equal((await call(there, list)).status, 200, 'it is not changed yet');
+      }
+    });
+    assert.equal((await changed)?.status, 200);
+    for (const instance of [there, here]) await requireRefusal(instance, user);
+    await unblockAll(here);
+
+    async function isBlocked(): Promise<boolean> {
+      const key = { keys: [`${deps.redisPrefix}sessions-blocked`], arguments: [] };
+      return (await deps.redis?.eval("return redis.call('EXISTS', KEYS[1])", key)) === 1;
+    }
+  });
+
+  test('100 races of reading on one instance against a change of the role on the other serve nothing old after it', async () => {
+    const role = await makeRole(here, []);
+    const user = await registerUser(here);
+    await giveRole(here, user.id, role);
+    const { putRole } = administration(admin.accessToken);
+    const list = administration(user.accessToken).list('?limit=1');
+    for (let round = 0; round < 50; round += 1) {
+      for (const permissions of [['users:read'], []]) {
+        await unblock(here, user.id);
+        await unblockAll(here);
+        const reads = Array.from({ length: 3 }, () => call(there, list));
+        await ok(here, putRole(role, permissions));
+        assert.equal((await call(there, list)).status, permissions.length === 1 ? 200 : 403);
+        await Promise.all(reads);
+        assert.equal((await call(there, list)).status, permissions.length === 1 ? 200 : 403);
+      }
+    }
+    await unblockAll(here);
+  });
+
+  async function requireRefusal(instance: System, user: TestUser): Promise<void> {
+    const refusal = { detail: 'This needs users:read.' };
+    assertProblem(await call(instance, administration(user.accessToken).list()), 'insufficient_permission', refusal);
+  }
 
   test('a recent authentication is known to the other instance at once', async () => {
     const user = await registerUser(here);

@@ -1,42 +1,19 @@
-import { type Account, findAccount, getAccount, type Profile, profileColumns, toAccount } from '../account/flow.ts';
+import { type Account, findAccount, getAccount, type Profile, profileColumns } from '../account/flow.ts';
 import { recordEvent } from '../audit/flow.ts';
 import { newId } from '../crypto/ids.ts';
 import { inTransaction } from '../db/database.ts';
 import { isUniqueViolation } from '../db/failures.ts';
 import type { Db, UserRow } from '../db/schema.ts';
 import type { Deps } from '../deps.ts';
-import { canonicalEmailAddress } from '../email-address.ts';
-import { AppError, fieldRefused } from '../errors.ts';
+import { AppError } from '../errors.ts';
 import { notice } from '../mail/outbox.ts';
-import { cutPage, type PagePosition } from '../paging.ts';
 import { requireAcceptablePassword } from '../password/flow.ts';
 import { firstRole } from '../permissions.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type Actor, actorIdOf, mannerOf, requireActorPermission, requireRecentActor } from '../roles/actor.ts';
 import { giveFirstRoles } from '../roles/assignment.ts';
 import { readEmailAddress, sendInvitation } from '../verification/flow.ts';
-import {
-  insertUser,
-  isAddressTaken,
-  listRoleNamesOf,
-  listUsersByAddress,
-  listUsersByRole,
-  listUsersByTime,
-} from './store.ts';
-
-/** Which users are asked for: `email` is the address or its beginning. */
-export type UserQuery = {
-  email?: string | undefined;
-  status?: Account['status'] | undefined;
-  role?: string | undefined;
-  limit: number;
-  after: UserPosition | undefined;
-};
-
-/** Where a page of users begins: after an address where they are in that order, else after a time and id. */
-export type UserPosition = PagePosition | { email: string };
-
-export type UserPage = { items: Account[]; next: UserPosition | undefined };
+import { insertUser, isAddressTaken } from './store.ts';
 
 /** A user that an administrator or the operator makes. */
 export type NewUser = {
@@ -51,50 +28,6 @@ export async function getUser(deps: Deps, userId: string): Promise<Account> {
   const account = await findAccount(deps.db, userId);
   if (account === undefined) throw new AppError('not_found');
   return account;
-}
-
-/**
- * Lists users. Each filter has an index of its own, whose order the page has: addresses where one is searched for, else
- * the newest first. So a page of a million users is read as quickly as one of a thousand.
- */
-export async function listUsers(deps: Deps, query: UserQuery): Promise<UserPage> {
-  const { email, status, role, limit, after } = query;
-  if (email !== undefined) return listByAddress(deps, searchTextOf(email), query);
-  if (after !== undefined && !('id' in after)) throw fieldRefused('cursor', 'is not a cursor of this list');
-  const rows =
-    role === undefined
-      ? await listUsersByTime(deps.db, { status }, { limit, after })
-      : await listUsersByRole(deps.db, { status, role }, { limit, afterId: after?.id });
-  const { items, next } = cutPage(rows, limit, ({ created_at: atMs, id }) => ({ atMs, id }));
-  return { items: await withRoles(deps.db, items), next };
-}
-
-async function listByAddress(deps: Deps, prefix: string, query: UserQuery): Promise<UserPage> {
-  const { status, role, limit, after } = query;
-  if (after !== undefined && !('email' in after)) throw fieldRefused('cursor', 'is not a cursor of this list');
-  const page = { limit, afterEmail: after?.email };
-  const rows = await listUsersByAddress(deps.db, prefix, { status, role }, page);
-  const items = rows.slice(0, limit);
-  const last = items.at(-1);
-  const next = rows.length > limit && last !== undefined ? { email: last.email } : undefined;
-  return { items: await withRoles(deps.db, items), next };
-}
-
-/** A whole address is looked up as it is stored, whatever its spelling; the beginning of one only has no capitals. */
-function searchTextOf(email: string): string {
-  return canonicalEmailAddress(email) ?? email.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
-}
-
-async function withRoles(db: Db, rows: readonly UserRow[]): Promise<Account[]> {
-  if (rows.length === 0) return [];
-  const ids = rows.map(({ id }) => id);
-  const byUser = Map.groupBy(await listRoleNamesOf(db, ids), ({ user_id: userId }) => userId);
-  return rows.map((row) =>
-    toAccount(
-      row,
-      (byUser.get(row.id) ?? []).map(({ role_name: name }) => name),
-    ),
-  );
 }
 
 /**

@@ -11,7 +11,7 @@ import { emptyResponse, operation, schemaRef } from '../http/schemas.ts';
 import { listSessions } from '../sessions/flow.ts';
 import { sessionListSchema, toSessionResponse } from '../sessions/schemas.ts';
 import { assignRoles, changeUser, deleteUserByAdministrator, endUserSessions } from './changes.ts';
-import { createUser, getUser, listUsers, type UserPosition } from './flow.ts';
+import { createUser, getUser } from './flow.ts';
 import {
   createUserBodySchema,
   patchUserBodySchema,
@@ -20,6 +20,7 @@ import {
   userParamsSchema,
   userQuerySchema,
 } from './schemas.ts';
+import { listUsers, type UserPosition } from './search.ts';
 
 /** GET and POST /users; GET, PATCH and DELETE /users/{id}; PUT /users/{id}/roles; GET and DELETE /users/{id}/sessions. */
 export function registerUsers(app: ApiInstance, deps: Deps, tools: RouteTools): void {
@@ -39,7 +40,7 @@ function registerSearch(app: ApiInstance, deps: Deps, { guard, limit, requirePer
         tag: 'Administration',
         summary: 'Search users',
         description:
-          'The newest first; with `email`, in the order of addresses. The filters can be combined. Send the same filters with a cursor as for the page that it came with.',
+          'The newest first; with `email`, in the order of addresses. The filters can be combined. A page may then hold fewer users than `limit`, even none: go on while there is a `next_cursor`, with the same filters.',
         querystring: userQuerySchema,
         response: { 200: userListSchema },
         errors: ['too_many_requests'],

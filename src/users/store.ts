@@ -1,8 +1,5 @@
 import type { Db, NewUserRow, UserRow } from '../db/schema.ts';
-import type { PagePosition } from '../paging.ts';
-
-/** Which users are asked for. What is undefined does not matter. */
-export type UserFilter = { status?: UserRow['status'] | undefined; role?: string | undefined };
+import { beforeTheNewest, type PagePosition } from '../paging.ts';
 
 /** Adds a user. Fails with a unique violation when the address is taken. */
 export async function insertUser(db: Db, row: NewUserRow): Promise<void> {
@@ -34,42 +31,17 @@ export async function updateUser(db: Db, userId: string, change: UserChange & { 
 /** Lists users, the newest first. Reads one more than the page holds. */
 export function listUsersByTime(
   db: Db,
-  { status }: Pick<UserFilter, 'status'>,
+  status: UserRow['status'] | undefined,
   page: { limit: number; after: PagePosition | undefined },
 ): Promise<UserRow[]> {
-  const { after, limit } = page;
+  const { after = beforeTheNewest, limit } = page;
   return db
     .selectFrom('users')
     .selectAll()
     .$if(status !== undefined, (query) => query.where('status', '=', status ?? 'active'))
-    .$if(after !== undefined, (query) =>
-      query.where(({ eb, refTuple, tuple }) =>
-        eb(refTuple('created_at', 'id'), '<', tuple(after?.atMs ?? 0, after?.id ?? '')),
-      ),
-    )
+    .where(({ eb, refTuple, tuple }) => eb(refTuple('created_at', 'id'), '<', tuple(after.atMs, after.id)))
     .orderBy('created_at', 'desc')
     .orderBy('id', 'desc')
-    .limit(limit + 1)
-    .execute();
-}
-
-/**
- * Lists the users who have a role by their ids, whose order is that of their making. Reads one more than the page holds.
- */
-export function listUsersByRole(
-  db: Db,
-  { status, role }: UserFilter & { role: string },
-  page: { limit: number; afterId: string | undefined },
-): Promise<UserRow[]> {
-  const { afterId, limit } = page;
-  return db
-    .selectFrom('user_roles')
-    .innerJoin('users', 'users.id', 'user_roles.user_id')
-    .selectAll('users')
-    .where('user_roles.role_name', '=', role)
-    .$if(status !== undefined, (query) => query.where('users.status', '=', status ?? 'active'))
-    .$if(afterId !== undefined, (query) => query.where('user_roles.user_id', '<', afterId ?? ''))
-    .orderBy('user_roles.user_id', 'desc')
     .limit(limit + 1)
     .execute();
 }
@@ -77,34 +49,66 @@ export function listUsersByRole(
 /** Lists the users whose address begins so, in the order of their addresses. Reads one more than the page holds. */
 export function listUsersByAddress(
   db: Db,
-  prefix: string,
-  { status, role }: UserFilter,
+  { prefix, status }: AddressSearch,
   page: { limit: number; afterEmail: string | undefined },
 ): Promise<UserRow[]> {
-  const { afterEmail, limit } = page;
+  return selectByAddress(db, { prefix, status }, page.afterEmail)
+    .selectAll('users')
+    .limit(page.limit + 1)
+    .execute();
+}
+
+/** Where addresses begin so: in the order of addresses, so many users, and whether each has a role. */
+export function lookAtAddresses(
+  db: Db,
+  { prefix, status, role }: AddressSearch & { role: string },
+  look: { count: number; afterEmail: string | undefined },
+): Promise<{ id: string; email: string; role_name: string | null }[]> {
+  return selectByAddress(db, { prefix, status }, look.afterEmail)
+    .leftJoin('user_roles', (join) =>
+      join.onRef('user_roles.user_id', '=', 'users.id').on('user_roles.role_name', '=', role),
+    )
+    .select(['users.id', 'users.email', 'user_roles.role_name'])
+    .limit(look.count)
+    .execute();
+}
+
+type AddressSearch = { prefix: string; status: UserRow['status'] | undefined };
+
+function selectByAddress(db: Db, { prefix, status }: AddressSearch, afterEmail: string | undefined) {
   return (
     db
       .selectFrom('users')
-      .selectAll()
-      .where('email', '>=', prefix)
+      .where('users.email', '>=', prefix)
       // Addresses are ASCII, and this is behind every one that begins so.
-      .where('email', '<', `${prefix}\u007f`)
-      .$if(afterEmail !== undefined, (query) => query.where('email', '>', afterEmail ?? ''))
-      .$if(status !== undefined, (query) => query.where('status', '=', status ?? 'active'))
-      .$if(role !== undefined, (query) =>
-        query.where(({ exists, selectFrom }) =>
-          exists(
-            selectFrom('user_roles')
-              .select('user_roles.user_id')
-              .whereRef('user_roles.user_id', '=', 'users.id')
-              .where('user_roles.role_name', '=', role ?? ''),
-          ),
-        ),
-      )
-      .orderBy('email')
-      .limit(limit + 1)
-      .execute()
+      .where('users.email', '<', `${prefix}\u007f`)
+      .$if(afterEmail !== undefined, (query) => query.where('users.email', '>', afterEmail ?? ''))
+      .$if(status !== undefined, (query) => query.where('users.status', '=', status ?? 'active'))
+      .orderBy('users.email')
   );
+}
+
+/** Of those who have a role, so many, by their ids, whose order is that of their making: the newest first. */
+export function lookAtHolders(
+  db: Db,
+  role: string,
+  look: { count: number; afterId: string | undefined },
+): Promise<Pick<UserRow, 'id' | 'status' | 'created_at'>[]> {
+  const { count, afterId } = look;
+  return db
+    .selectFrom('user_roles')
+    .innerJoin('users', 'users.id', 'user_roles.user_id')
+    .select(['users.id', 'users.status', 'users.created_at'])
+    .where('user_roles.role_name', '=', role)
+    .$if(afterId !== undefined, (query) => query.where('user_roles.user_id', '<', afterId ?? ''))
+    .orderBy('user_roles.user_id', 'desc')
+    .limit(count)
+    .execute();
+}
+
+/** Reads several users, in no order. */
+export function findUserRows(db: Db, ids: readonly string[]): Promise<UserRow[]> {
+  return db.selectFrom('users').selectAll().where('id', 'in', ids).execute();
 }
 
 /** Reads the names of the roles of several users, in alphabetical order. */

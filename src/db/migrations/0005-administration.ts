@@ -15,6 +15,7 @@ export function createAdministrationMigration(dialect: DialectName): Migration {
         .on('users')
         .columns(['status', 'created_at', 'id'])
         .execute();
+      await db.schema.createIndex('users_status_email').on('users').columns(['status', 'email']).execute();
 
       // Who has a role, in the order of the accounts' ids. It begins like the index before, which it replaces.
       await db.schema.createIndex('user_roles_role_user').on('user_roles').columns(['role_name', 'user_id']).execute();
