@@ -2,7 +2,8 @@ import type { Account } from '../account/flow.ts';
 import { idPattern } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
 import { canonicalEmailAddress } from '../email-address.ts';
-import { getUser, listUsers } from '../users/flow.ts';
+import { getUser } from '../users/flow.ts';
+import { listUsers } from '../users/search.ts';
 import { CommandFailedError } from './command-failed.ts';
 
 const idForm = new RegExp(`^${idPattern}$`);

@@ -3,7 +3,7 @@ import type { Account } from '../account/flow.ts';
 import type { Deps } from '../deps.ts';
 import { listRoles } from '../roles/flow.ts';
 import { assignRoles, deleteUserByAdministrator, disableUser, enableUser } from '../users/changes.ts';
-import { listUsers, type UserPosition } from '../users/flow.ts';
+import { listUsers, type UserPosition } from '../users/search.ts';
 import { CommandFailedError } from './command-failed.ts';
 import { getNamedUser } from './find-user.ts';
 import { withInstallation } from './installation.ts';
