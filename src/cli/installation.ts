@@ -35,7 +35,7 @@ export async function withInstallation<T>(occasion: Occasion, work: (deps: Deps)
 function leaveToService(): void {}
 
 /** In a wrong folder a command would else make a new, empty installation, with a secret of its own, and report on that. */
-export function requireExisting(): void {
+function requireExisting(): void {
   const url = databaseUrlOf(loadDatabaseSettings(process.env));
   if (!url.startsWith(sqlitePrefix) || url === memoryUrl) return;
   const path = url.slice(sqlitePrefix.length);
