@@ -20,13 +20,13 @@ does, with an example.
 - **Every act is on record** as the operator's: an event without an actor whose details say \`by: operator\`, or name the user
   of the system who ran the command.
 
-| exit code | meaning                                                                                    |
-| --------- | ------------------------------------------------------------------------------------------ |
-| 0         | done                                                                                       |
-| 1         | failed, or \`doctor\` found a problem                                                        |
-| 2         | the arguments were not understood                                                          |
-| 3         | nothing was done: it was not confirmed, or \`migrate --check\` found something still to do   |
-| 130       | interrupted while it asked or copied; nothing was done                                     |`;
+| exit code | meaning                                                                                  |
+| --------- | ---------------------------------------------------------------------------------------- |
+| 0         | done                                                                                     |
+| 1         | failed, or \`doctor\` found a problem                                                      |
+| 2         | the arguments were not understood                                                        |
+| 3         | nothing was done: it was not confirmed, or \`migrate --check\` found something still to do |
+| 130       | interrupted while it asked or copied; nothing was done                                   |`;
 
 /** Makes docs/cli.md from the tree of commands, which is also what \`--help\` shows. */
 export function renderCliPage(): string {
