@@ -158,7 +158,16 @@ export async function waitUntilReady(deps: Deps): Promise<void> {
   throw new Error('Redis did not become ready');
 }
 
-const tables = ['users', 'sessions', 'user_roles', 'pending_email_changes', 'known_devices', 'outbox', 'audit_events'];
+const tables = [
+  'users',
+  'sessions',
+  'roles',
+  'user_roles',
+  'pending_email_changes',
+  'known_devices',
+  'outbox',
+  'audit_events',
+];
 
 /** Counts the rows of every table. */
 export async function countRows({ deps }: System): Promise<Record<string, number>> {

@@ -96,14 +96,15 @@ export type EventFilter = {
 /** Lists events, the newest first: from `sinceMs` on and before `untilMs`. Reads one more than the page holds. */
 export function listEventPage(db: Db, filter: EventFilter, page: PageRequest): Promise<AuditEventRow[]> {
   const { userId, type, sinceMs, untilMs } = filter;
-  const { after = beforeTheNewest } = page;
+  const end = untilMs === undefined ? beforeTheNewest : { atMs: untilMs, id: '' };
+  // One bound and not two: PostgreSQL begins at the one that it likes, and would read from the newest event to the other.
+  const after = page.after !== undefined && page.after.atMs < end.atMs ? page.after : end;
   return db
     .selectFrom('audit_events')
     .selectAll()
     .$if(userId !== undefined, (query) => query.where('user_id', '=', userId ?? ''))
     .$if(type !== undefined, (query) => query.where('type', '=', type ?? ''))
     .$if(sinceMs !== undefined, (query) => query.where('occurred_at', '>=', sinceMs ?? 0))
-    .$if(untilMs !== undefined, (query) => query.where('occurred_at', '<', untilMs ?? 0))
     .where(({ eb, refTuple, tuple }) => eb(refTuple('occurred_at', 'id'), '<', tuple(after.atMs, after.id)))
     .orderBy('occurred_at', 'desc')
     .orderBy('id', 'desc')

@@ -121,7 +121,9 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'users.listUsersByTime': () => listings(db).byTime,
     'users.lookAtHolders': () => listings(db).byRole,
     'users.listUsersByAddress': () => listings(db).byAddress,
-    'users.lookAtAddresses': () => listings(db).byAddressAndRole,
+    'users.lookAtAddresses': () => listings(db).toLookAt,
+    'users.pickByStatus': () => [users.pickByStatus(db, [userId, newId()], 'active')],
+    'users.pickByRole': () => [users.pickByRole(db, [userId, newId()], 'user')],
     'users.findUserRows': () => [users.findUserRows(db, [userId, newId()])],
     'sessions.insertSession': () => [sessions.insertSession(db, session)],
     'sessions.findSessionWithUser': () => [sessions.findSessionWithUser(db, sessionId)],
@@ -209,8 +211,8 @@ async function callEveryStore(db: Db): Promise<string[]> {
 }
 
 // By time with and without a status; by role on the first page and later; by address also with a status, and the same
-// again with a role; and every choice among the four filters of events.
-const listingShapes = 2 + 2 + 2 * 2 + 2 * 2 + 2 ** 4;
+// again with a role; and every choice among three filters of events.
+const listingShapes = 2 + 2 + 2 * 2 + 2 * 2 + 2 ** 3;
 
 /** Every list with every combination of its filters, on the first page and on a later one. */
 function listings(db: Db) {
@@ -226,9 +228,9 @@ function listings(db: Db) {
         users.listUsersByAddress(db, { prefix: 'ada', status }, { limit: 50, afterEmail }),
       ),
     ),
-    byAddressAndRole: statuses.flatMap((status) =>
+    toLookAt: statuses.flatMap((status) =>
       either('ada@example.com').map((afterEmail) =>
-        users.lookAtAddresses(db, { prefix: 'ada', status, role: 'user' }, { count: 50, afterEmail }),
+        users.lookAtAddresses(db, { prefix: 'ada', status }, { count: 50, afterEmail }),
       ),
     ),
     byRole: either(after.id).map((afterId) => users.lookAtHolders(db, 'user', { count: 50, afterId })),
@@ -279,6 +281,10 @@ function findScans(reader: DatabaseSync, text: string): string[] {
   const tables = reader.prepare(`select name from sqlite_schema where type = 'table'`).all();
   const growing = tables.map(({ name }) => String(name)).filter((name) => !smallTables.includes(name));
   const steps = reader.prepare(`explain query plan ${text}`).all() as { detail: string }[];
-  const scans = steps.filter(({ detail }) => growing.includes(detail.match(/^SCAN (\w+)/)?.[1] ?? ''));
+  const scans = steps.filter(({ detail }) => {
+    const isScan = growing.includes(detail.match(/^SCAN (\w+)/)?.[1] ?? '');
+    // An index that is searched by nothing but what most rows have alike is a scan too.
+    return isScan || /\((?:status|type)=\?\)$/.test(detail);
+  });
   return scans.map(({ detail }) => `${detail}: ${text}`);
 }

@@ -73,8 +73,10 @@ export async function deleteUserRoles(db: Db, userId: string, names: readonly st
 export async function hasOtherAdministrator(db: Db, userId: string): Promise<boolean> {
   const rows = await db
     .selectFrom('user_roles')
-    .innerJoin('users', 'users.id', 'user_roles.user_id')
+    // From the few who have the role to their rows, in this order: SQLite would begin with all active users.
+    .crossJoin('users')
     .select('users.id')
+    .whereRef('users.id', '=', 'user_roles.user_id')
     .where('user_roles.role_name', '=', administratorRole)
     .where('user_roles.user_id', '!=', userId)
     .where('users.status', '=', 'active')

@@ -12,7 +12,8 @@ import { firstRole } from '../permissions.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type Actor, actorIdOf, mannerOf, requireActorPermission, requireRecentActor } from '../roles/actor.ts';
 import { giveFirstRoles } from '../roles/assignment.ts';
-import { readEmailAddress, sendInvitation } from '../verification/flow.ts';
+import { readEmailAddress } from '../verification/flow.ts';
+import { sendInvitation } from '../verification/invitation.ts';
 import { insertUser, isAddressTaken } from './store.ts';
 
 /** A user that an administrator or the operator makes. */

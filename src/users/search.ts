@@ -11,6 +11,8 @@ import {
   listUsersByTime,
   lookAtAddresses,
   lookAtHolders,
+  pickByRole,
+  pickByStatus,
 } from './store.ts';
 
 /** Which users are asked for: `email` is the address or its beginning. */
@@ -79,33 +81,58 @@ async function listByRole(
   db: Db,
   { status, role, limit, afterId }: Filtered & { role: string; afterId: string | undefined },
 ): Promise<UserPage> {
-  const count = status === undefined ? limit + 1 : rowsLookedAtMax;
-  const seen = await lookAtHolders(db, role, { count, afterId });
-  const fitting = seen.filter((holder) => status === undefined || holder.status === status);
-  const { chosen, last } = choose({ seen, fitting, count, limit });
-  const next = last === undefined ? undefined : { atMs: last.created_at, id: last.id };
-  return { items: await readChosen(db, chosen), next };
+  const { chosen, last } = await choose(limit, afterId, async (count, after) => {
+    const ids = await lookAtHolders(db, role, { count, afterId: after });
+    const isFitting = await fitting(ids, (some) => status && pickByStatus(db, some, status));
+    return ids.map((id) => ({ id, position: id, isFitting: isFitting(id) }));
+  });
+  // The id alone is the position; the time is only the form of a cursor.
+  return { items: await readChosen(db, chosen), next: last === undefined ? undefined : { atMs: 0, id: last } };
 }
 
 async function listByAddressAndRole(db: Db, search: ByAddress & { role: string }): Promise<UserPage> {
   const { prefix, status, role, limit, afterEmail } = search;
-  const count = rowsLookedAtMax;
-  const seen = await lookAtAddresses(db, { prefix, status, role }, { count, afterEmail });
-  const { chosen, last } = choose({ seen, fitting: seen.filter((user) => user.role_name !== null), count, limit });
-  return { items: await readChosen(db, chosen), next: last === undefined ? undefined : { email: last.email } };
+  const { chosen, last } = await choose(limit, afterEmail, async (count, after) => {
+    const users = await lookAtAddresses(db, { prefix, status }, { count, afterEmail: after });
+    const ids = users.map(({ id }) => id);
+    const isFitting = await fitting(ids, (some) => pickByRole(db, some, role));
+    return users.map(({ id, email }) => ({ id, position: email, isFitting: isFitting(id) }));
+  });
+  return { items: await readChosen(db, chosen), next: last === undefined ? undefined : { email: last } };
 }
 
-/** Cuts a page from those who fit among so many that were looked at. `last` is where the next page goes on. */
-function choose<T>(look: { seen: readonly T[]; fitting: readonly T[]; count: number; limit: number }) {
-  const { seen, fitting, count, limit } = look;
-  const chosen = fitting.slice(0, limit);
-  if (fitting.length > limit) return { chosen, last: chosen.at(-1) };
-  return { chosen, last: seen.length === count ? seen.at(-1) : undefined };
+async function fitting(ids: readonly string[], pick: (ids: readonly string[]) => Promise<Set<string>> | undefined) {
+  const picked = ids.length === 0 ? new Set<string>() : await pick(ids);
+  return (id: string) => picked?.has(id) ?? true;
 }
 
-async function readChosen(db: Db, chosen: readonly { id: string }[]): Promise<Account[]> {
-  if (chosen.length === 0) return [];
-  const ids = chosen.map(({ id }) => id);
+type Candidate = { id: string; position: string; isFitting: boolean };
+
+/**
+ * Looks at candidates in their order until a page is full, a few at first and then at as many as a page may. `last` is
+ * where the next page goes on.
+ */
+async function choose(
+  limit: number,
+  start: string | undefined,
+  look: (count: number, after: string | undefined) => Promise<Candidate[]>,
+): Promise<{ chosen: string[]; last: string | undefined }> {
+  const chosen: string[] = [];
+  let after = start;
+  for (const count of [limit + 1, rowsLookedAtMax]) {
+    const seen = await look(count, after);
+    for (const { id, position, isFitting } of seen) {
+      if (isFitting && chosen.length === limit) return { chosen, last: after };
+      if (isFitting) chosen.push(id);
+      after = position;
+    }
+    if (seen.length < count) return { chosen, last: undefined };
+  }
+  return { chosen, last: after };
+}
+
+async function readChosen(db: Db, ids: readonly string[]): Promise<Account[]> {
+  if (ids.length === 0) return [];
   const rows = new Map((await findUserRows(db, ids)).map((row) => [row.id, row]));
   // One that was deleted a moment ago is left out.
   return withRoles(
@@ -118,6 +145,6 @@ async function withRoles(db: Db, rows: readonly UserRow[]): Promise<Account[]> {
   if (rows.length === 0) return [];
   const ids = rows.map(({ id }) => id);
   const byUser = Map.groupBy(await listRoleNamesOf(db, ids), ({ user_id: userId }) => userId);
-  const namesOf = (id: string) => (byUser.get(id) ?? []).map(({ role_name: name }) => name);
+  const namesOf = (id: string) => (byUser.get(id) ?? []).map(({ role_name: name }) => name).sort();
   return rows.map((row) => toAccount(row, namesOf(row.id)));
 }

@@ -49,28 +49,22 @@ export function listUsersByTime(
 /** Lists the users whose address begins so, in the order of their addresses. Reads one more than the page holds. */
 export function listUsersByAddress(
   db: Db,
-  { prefix, status }: AddressSearch,
+  search: AddressSearch,
   page: { limit: number; afterEmail: string | undefined },
 ): Promise<UserRow[]> {
-  return selectByAddress(db, { prefix, status }, page.afterEmail)
-    .selectAll('users')
+  return selectByAddress(db, search, page.afterEmail)
+    .selectAll()
     .limit(page.limit + 1)
     .execute();
 }
 
-/** Where addresses begin so: in the order of addresses, so many users, and whether each has a role. */
+/** Where addresses begin so: so many users in the order of their addresses, by little more than their ids. */
 export function lookAtAddresses(
   db: Db,
-  { prefix, status, role }: AddressSearch & { role: string },
+  search: AddressSearch,
   look: { count: number; afterEmail: string | undefined },
-): Promise<{ id: string; email: string; role_name: string | null }[]> {
-  return selectByAddress(db, { prefix, status }, look.afterEmail)
-    .leftJoin('user_roles', (join) =>
-      join.onRef('user_roles.user_id', '=', 'users.id').on('user_roles.role_name', '=', role),
-    )
-    .select(['users.id', 'users.email', 'user_roles.role_name'])
-    .limit(look.count)
-    .execute();
+): Promise<Pick<UserRow, 'id' | 'email'>[]> {
+  return selectByAddress(db, search, look.afterEmail).select(['id', 'email']).limit(look.count).execute();
 }
 
 type AddressSearch = { prefix: string; status: UserRow['status'] | undefined };
@@ -79,31 +73,46 @@ function selectByAddress(db: Db, { prefix, status }: AddressSearch, afterEmail: 
   return (
     db
       .selectFrom('users')
-      .where('users.email', '>=', prefix)
+      .where('email', '>=', prefix)
       // Addresses are ASCII, and this is behind every one that begins so.
-      .where('users.email', '<', `${prefix}\u007f`)
-      .$if(afterEmail !== undefined, (query) => query.where('users.email', '>', afterEmail ?? ''))
-      .$if(status !== undefined, (query) => query.where('users.status', '=', status ?? 'active'))
-      .orderBy('users.email')
+      .where('email', '<', `${prefix}\u007f`)
+      .$if(afterEmail !== undefined, (query) => query.where('email', '>', afterEmail ?? ''))
+      .$if(status !== undefined, (query) => query.where('status', '=', status ?? 'active'))
+      .orderBy('email')
   );
 }
 
-/** Of those who have a role, so many, by their ids, whose order is that of their making: the newest first. */
-export function lookAtHolders(
+/** The ids of so many who have a role. Their order is that of the making of the accounts: the newest first. */
+export async function lookAtHolders(
   db: Db,
   role: string,
   look: { count: number; afterId: string | undefined },
-): Promise<Pick<UserRow, 'id' | 'status' | 'created_at'>[]> {
+): Promise<string[]> {
   const { count, afterId } = look;
-  return db
+  const rows = await db
     .selectFrom('user_roles')
-    .innerJoin('users', 'users.id', 'user_roles.user_id')
-    .select(['users.id', 'users.status', 'users.created_at'])
-    .where('user_roles.role_name', '=', role)
-    .$if(afterId !== undefined, (query) => query.where('user_roles.user_id', '<', afterId ?? ''))
-    .orderBy('user_roles.user_id', 'desc')
+    .select('user_id')
+    .where('role_name', '=', role)
+    .$if(afterId !== undefined, (query) => query.where('user_id', '<', afterId ?? ''))
+    .orderBy('user_id', 'desc')
     .limit(count)
     .execute();
+  return rows.map((row) => row.user_id);
+}
+
+// Of two tables one after the other and never joined: a join of a page with a million users is planned well only while
+// the statistics are fresh.
+/** Says which of these users have a status. */
+export async function pickByStatus(db: Db, ids: readonly string[], status: UserRow['status']): Promise<Set<string>> {
+  // The status is compared here: SQLite would take it for what narrows the search, and read everybody who has it.
+  const rows = await db.selectFrom('users').select(['id', 'status']).where('id', 'in', ids).execute();
+  return new Set(rows.flatMap((row) => (row.status === status ? row.id : [])));
+}
+
+/** Says which of these users have a role. */
+export async function pickByRole(db: Db, ids: readonly string[], role: string): Promise<Set<string>> {
+  const query = db.selectFrom('user_roles').select('user_id').where('user_id', 'in', ids).where('role_name', '=', role);
+  return new Set((await query.execute()).map((row) => row.user_id));
 }
 
 /** Reads several users, in no order. */
@@ -111,7 +120,7 @@ export function findUserRows(db: Db, ids: readonly string[]): Promise<UserRow[]>
   return db.selectFrom('users').selectAll().where('id', 'in', ids).execute();
 }
 
-/** Reads the names of the roles of several users, in alphabetical order. */
+/** Reads the names of the roles of several users, in no order. */
 export function listRoleNamesOf(db: Db, userIds: readonly string[]): Promise<{ user_id: string; role_name: string }[]> {
-  return db.selectFrom('user_roles').selectAll().where('user_id', 'in', userIds).orderBy('role_name').execute();
+  return db.selectFrom('user_roles').selectAll().where('user_id', 'in', userIds).execute();
 }

@@ -14,6 +14,8 @@ import {
 import { administration, done, newestEvent, registerAdministrator } from '../../test/administrators.ts';
 import { assertProblem, assertRefused, call } from '../../test/client.ts';
 import { describeOnBackends } from '../../test/system.ts';
+import { erasePending } from '../audit/flow.ts';
+import { newId } from '../crypto/ids.ts';
 
 const unknownId = '01978f6e-5c1a-7d2e-9b7a-2f8d1c3e4a5b';
 
@@ -120,6 +122,30 @@ describeOnBackends('administration of users', {}, (system) => {
     assert.ok(left.some(({ type, details }) => type === 'role.created' && details.includes(role)));
     for (const event of left) assert.deepEqual([event.client_address, event.user_agent], [null, null], event.type);
     assert.equal((await readMe(system(), keeper.accessToken)).status, 200);
+  });
+
+  test('of a deleted administrator who did very much the rest is blanked by the chores', async () => {
+    const { admin } = await asAdministrator();
+    await registerAdministrator(system());
+    const { db } = system().deps;
+    const row = { type: 'user.updated', actor_id: admin.id, client_address: '203.0.113.7', details: '{}' };
+    const acts = Array.from({ length: 1_100 }, (_, index) => ({
+      ...row,
+      id: newId(),
+      user_id: null,
+      occurred_at: index,
+    }));
+    await db.insertInto('audit_events').values(acts).execute();
+    await done(system(), { method: 'DELETE', path: '/users/me', token: admin.accessToken });
+    const left = async () => {
+      const query = db.selectFrom('audit_events').select('id').where('actor_id', '=', admin.id);
+      return (await query.where('client_address', 'is not', null).execute()).length;
+    };
+    assert.equal(await left(), 100);
+    const erased: number[] = [];
+    do erased.push(await erasePending(db, system().clock.now(), 60));
+    while (erased.at(-1) !== 0 && erased.length < 10);
+    assert.deepEqual([erased, await left()], [[60, 40, 0], 0]);
   });
 
   test('one’s own export does not say where an administrator was', async () => {

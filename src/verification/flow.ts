@@ -8,7 +8,6 @@ import type { Deps } from '../deps.ts';
 import { canonicalEmailAddress } from '../email-address.ts';
 import { AppError, fieldRefused } from '../errors.ts';
 import type { Message } from '../mail/messages.ts';
-import { noticeTtlMs } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type CodeRecipient, findRecipient } from './store.ts';
 
@@ -36,7 +35,7 @@ export type Proof = {
 type StoredProof = Proof & { expiresAtMs: number };
 
 /** A code on its way: what it is for, and what is mailed to the address. */
-type CodeRequest = {
+export type CodeRequest = {
   email: string;
   purpose: VerificationPurpose;
   /** Who asks, where that is a user who is logged in. */
@@ -119,30 +118,12 @@ export async function sendEmailChangeCode(
   }
 }
 
-/**
- * Invites somebody to the account that `record` makes for them, with a code for `registration`. It works as long as any
- * code does; the mail says how to get another one, and so is worth delivering later.
- */
-export async function sendInvitation(
+/** Mails a code within the budget of the address, with what else is to be written. */
+export async function issueCode(
   deps: Deps,
-  input: { email: string; userId: string; locale: string | null; actorId: string; record: (tx: Db) => Promise<void> },
+  request: CodeRequest,
   context: RequestContext | undefined,
-): Promise<void> {
-  const { email, userId, locale, actorId, record } = input;
-  const request: CodeRequest = {
-    email,
-    purpose: 'registration',
-    userId: null,
-    recipient: { id: userId, locale },
-    compose: (code) => ({ kind: 'invitation', code: { code, expiresInMinutes: expiresInMinutes(deps) } }),
-    record,
-    actorId,
-    mailTtlMs: noticeTtlMs,
-  };
-  await issueCode(deps, request, context);
-}
-
-async function issueCode(deps: Deps, request: CodeRequest, context: RequestContext | undefined): Promise<SentCode> {
+): Promise<SentCode> {
   const { email, purpose, userId, recipient } = request;
   const { CODE_TTL_SECONDS } = deps.config.environment;
   const code = generateCode();
@@ -288,7 +269,8 @@ function codeMessage(deps: Deps, purpose: VerificationPurpose, code: string): Me
   return { kind: 'code', purpose, code, expiresInMinutes: expiresInMinutes(deps) };
 }
 
-function expiresInMinutes(deps: Deps): number {
+/** For how long a code works, as mails say it. */
+export function expiresInMinutes(deps: Deps): number {
   return Math.floor(deps.config.environment.CODE_TTL_SECONDS / 60);
 }
 
