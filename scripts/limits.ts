@@ -313,7 +313,7 @@ const meanings: Meanings = {
 // Numbers that bound nothing an operator could meet: sizes of keys, ports, codes of others, parts of a rule.
 const others: Record<string, readonly string[]> = {
   'src/cli/backup.ts': ['progressIntervalMs'],
-  'src/cli/audit.ts': ['eventsPerPage', 'eventsShown'],
+  'src/cli/audit-list.ts': ['eventsPerPage', 'eventsShown'],
   'src/cli/copy-database.ts': ['progressIntervalMs'],
   'src/cli/create-admin.ts': ['triesMax'],
   'src/cli/installation.ts': ['redisLookEveryMs'],

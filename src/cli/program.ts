@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
-import { addAudit } from './audit.ts';
+import { addAuditList } from './audit-list.ts';
 import { addBackup } from './backup.ts';
 import { addCopyDatabase } from './copy-database.ts';
 import { addCreateAdmin } from './create-admin.ts';
@@ -34,11 +34,16 @@ export function createProgram(): Command {
   addDoctor(program);
   addCreateAdmin(program);
   addUsers(program);
-  addAudit(program);
+  addAuditList(addGroup(program, 'audit', 'read the events', 'Reads the events: who did what to whom.'));
   addKeys(program);
   addSecret(program);
   addBackup(program);
   addCopyDatabase(program);
   addOpenApi(program);
   return program;
+}
+
+/** Adds a name under which several commands stand. */
+function addGroup(program: Command, name: string, summary: string, description: string): Command {
+  return program.command(name).helpCommand(false).summary(summary).description(description);
 }

@@ -25,13 +25,8 @@ Examples:
   latchkey audit list --type login.failed --since 24h
   latchkey audit list --user ada@example.com --json | jq .type`;
 
-/** Adds `audit` with `audit list`. Further commands about the events are added to what it returns. */
-export function addAudit(program: Command): Command {
-  const audit = program
-    .command('audit')
-    .helpCommand(false)
-    .summary('read the events')
-    .description('Reads the events: who did what to whom.');
+/** Adds `audit list`, which shows the events, to the commands about them. */
+export function addAuditList(audit: Command): void {
   audit
     .command('list')
     .summary('list events, the newest first')
@@ -44,7 +39,6 @@ export function addAudit(program: Command): Command {
     .option('--json', 'print one JSON object a line')
     .addHelpText('after', explanation)
     .action((options: Options) => withInstallation('existing', (deps) => printEvents(deps, options)));
-  return audit;
 }
 
 async function printEvents(deps: Deps, { user, type, since, until, limit, json }: Options): Promise<void> {
