@@ -4,6 +4,7 @@ import type { SMTPServerOptions } from 'smtp-server';
 import { createAuthority } from '../../test/certificates.ts';
 import { newSecret, production } from '../../test/config.ts';
 import { findingsOf } from '../../test/doctor.ts';
+import { reasonToSkipLong } from '../../test/faults/long.ts';
 import { ask, startCluster, startWatchedRedis } from '../../test/faults/redis-groups.ts';
 import { reasonToSkip, startRedis } from '../../test/faults/servers.ts';
 import { startMailServer } from '../../test/mail-server.ts';
@@ -101,7 +102,7 @@ describe('doctor on Redis', { skip: reasonToSkip('redis') }, () => {
     }
   });
 
-  test('of a watched master each sentinel and the master are looked at', { skip: !process.env.FAULTS }, async () => {
+  test('of a watched master each sentinel and the master are looked at', { skip: reasonToSkipLong }, async () => {
     const watched = await startWatchedRedis();
     try {
       const sound = await lookAtRedis(watched.url);
