@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { renderAuditPage } from './audit-page.ts';
+import { renderCliPage } from './cli-page.ts';
 import { renderConfigurationPage } from './configuration-page.ts';
 import { renderEnvironmentExample } from './environment-example.ts';
 import { renderErrorsPage } from './errors-page.ts';
@@ -19,6 +20,7 @@ const documents: { path: string; render: () => string | Promise<string> }[] = [
   { path: 'docs/configuration.md', render: renderConfigurationPage },
   { path: 'docs/metrics.md', render: renderMetricsPage },
   { path: 'docs/audit.md', render: renderAuditPage },
+  { path: 'docs/cli.md', render: renderCliPage },
   { path: 'docs/operations.md', render: renderOperationsPage },
   { path: '.env.example', render: renderEnvironmentExample },
 ];

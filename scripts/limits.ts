@@ -144,6 +144,9 @@ const meanings: Meanings = {
     },
     'src/keys/loaded-keys.ts': {
       freshForMs: 'after which a request lets the signing keys be read again',
+      staleAfterMs: 'after which a request waits for that',
+      staleWaitMs: 'that wait',
+      waitAgainAfterMs: 'between two such waits where the database does not answer',
       lookUpEveryMs: 'between two look-ups of unknown key ids',
     },
   },
@@ -329,6 +332,45 @@ const meanings: Meanings = {
       exitLimitMs: 'the whole stop',
     },
   },
+  'The other commands': {
+    'src/cli/installation.ts': {
+      connectionsOfCommand: 'connections to PostgreSQL',
+      redisWaitMs: 'the wait for a connection to Redis, before a command goes on without',
+    },
+    'src/cli/terminal.ts': {
+      maxInputBytes: 'a password from standard input',
+    },
+    'src/db/backup.ts': {
+      pagesPerStep: 'pages that a backup copies at once',
+      busyWaitMs: 'the wait of a backup for a locked database',
+    },
+    'src/db/inspection.ts': {
+      busyWaitMs: 'the look of doctor at a locked SQLite file',
+      postgresWaitMs: 'an answer of PostgreSQL to doctor',
+    },
+    'src/ephemeral/redis-inspection.ts': {
+      connectWaitMs: 'a connection to Redis for doctor',
+      answerWaitMs: 'an answer of Redis to doctor',
+      probeLifeMs: 'the one key that doctor writes to Redis',
+    },
+    'src/doctor/public-address.ts': {
+      answerWaitMs: 'an answer of PUBLIC_URL to doctor',
+      maxBodyBytes: 'that answer',
+    },
+    'src/doctor/clock-skew.ts': {
+      noticeableMs: 'between two clocks before doctor warns',
+      harmfulMs: 'between two clocks before doctor calls it a problem',
+    },
+    'src/doctor/redis.ts': {
+      slowMs: 'an answer of Redis before doctor warns',
+    },
+    'src/doctor/settings.ts': {
+      longAccessTokenSeconds: 'the life of access tokens before doctor warns',
+    },
+    'src/doctor/stored.ts': {
+      lateMailMs: 'the wait of the oldest mail before doctor warns',
+    },
+  },
   'copy-database': {
     'src/db/copy-connection.ts': {
       connectTimeoutMs: 'the connection',
@@ -353,9 +395,20 @@ const meanings: Meanings = {
 // Numbers that bound nothing an operator could meet: sizes of keys, ports, codes of others, parts of a rule.
 const others: Record<string, readonly string[]> = {
   'src/audit/retention.ts': ['dayMs'],
-  'src/cli/audit.ts': ['progressIntervalMs'],
-  'src/cli/copy-database.ts': ['progressIntervalMs'],
+  'src/cli/audit-verify.ts': ['progressIntervalMs'],
   'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost', 'productionMinMetricsToken'],
+  'src/cli/backup.ts': ['progressIntervalMs'],
+  'src/cli/audit-list.ts': ['eventsPerPage', 'eventsShown'],
+  'src/cli/copy-database.ts': ['progressIntervalMs'],
+  'src/cli/create-admin.ts': ['triesMax'],
+  'src/cli/installation.ts': ['redisLookEveryMs'],
+  'src/cli/keys.ts': ['jwksLifeMs'],
+  'src/cli/options.ts': ['countMax'],
+  'src/cli/secret.ts': ['secretBytes'],
+  'src/cli/users.ts': ['usersPerPage', 'usersShown'],
+  'src/doctor/database.ts': ['oldestPostgres', 'mebibyte'],
+  'src/doctor/stored.ts': ['dayMs'],
+  'src/ephemeral/redis-inspection.ts': ['pings'],
   'src/crypto/foreign-hash.ts': ['minChecksumBytes'],
   'src/crypto/hash-worker.ts': ['workerNiceness'],
   'src/crypto/one-time-code.ts': ['codeLength'],

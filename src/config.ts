@@ -75,14 +75,15 @@ export function loadConfig(raw: RawEnvironment): Config {
 }
 
 /** Where the data is, for a command that needs nothing else: no secret is asked for, and none is made. */
-export type DatabaseSettings = { dataDir: string; databaseUrl: string | undefined };
+export type DatabaseSettings = { dataDir: string; databaseUrl: string | undefined; startWaitSeconds: number };
 
 /** What verifying the audit trail needs: the database, and the secrets where they are given. */
 export type AuditSettings = { databaseUrl: string; secretKeys: readonly string[] };
 
 /** Reads where the database is and which secrets there are, in development the one in DATA_DIR. Throws ConfigError. */
 export function loadAuditSettings(raw: RawEnvironment): AuditSettings {
-  const { dataDir, databaseUrl = `sqlite:${join(dataDir, 'latchkey.db')}` } = loadDatabaseSettings(raw);
+  const settings = loadDatabaseSettings(raw);
+  const databaseUrl = databaseUrlOf(settings);
   const problems: string[] = [];
   const { SECRET_KEY: given } = readVariables(
     { SECRET_KEY: raw.SECRET_KEY, SECRET_KEY_FILE: raw.SECRET_KEY_FILE },
@@ -90,20 +91,31 @@ export function loadAuditSettings(raw: RawEnvironment): AuditSettings {
   );
   if (problems.length > 0) throw new ConfigError(problems);
   if (given !== undefined) return { databaseUrl, secretKeys: splitList(given) };
-  const path = developmentSecretPath(dataDir);
+  const path = developmentSecretPath(settings.dataDir);
   const isMade = raw.NODE_ENV !== 'production' && existsSync(path);
   return { databaseUrl, secretKeys: isMade ? [withFile(path, () => readFileSync(path, 'utf8').trim())] : [] };
 }
 
-/** Reads DATA_DIR, and DATABASE_URL where it is set. Throws ConfigError. */
+/** Reads DATA_DIR, how long the database is waited for, and DATABASE_URL where it is set. Throws ConfigError. */
 export function loadDatabaseSettings(raw: RawEnvironment): DatabaseSettings {
-  const { DATA_DIR, DATABASE_URL, DATABASE_URL_FILE } = raw;
+  const { DATA_DIR, DATABASE_URL, DATABASE_URL_FILE, DATABASE_START_WAIT_SECONDS } = raw;
   const problems: string[] = [];
-  const given = readVariables({ DATA_DIR, DATABASE_URL, DATABASE_URL_FILE }, problems);
+  const given = readVariables({ DATA_DIR, DATABASE_URL, DATABASE_URL_FILE, DATABASE_START_WAIT_SECONDS }, problems);
   const fault = given.DATABASE_URL === undefined ? undefined : findDatabaseUrlFault(given.DATABASE_URL);
   if (fault !== undefined) problems.push(`DATABASE_URL ${fault}`);
+  const environment = readIntegers(withDefaults(given, false)) as Environment;
+  problems.push(...findSchemaProblems(environment).filter((problem) => problem.startsWith('DATABASE_START_WAIT_')));
   if (problems.length > 0) throw new ConfigError(problems);
-  return { dataDir: given.DATA_DIR ?? defaultDataDir, databaseUrl: given.DATABASE_URL };
+  return {
+    dataDir: given.DATA_DIR ?? defaultDataDir,
+    databaseUrl: given.DATABASE_URL,
+    startWaitSeconds: environment.DATABASE_START_WAIT_SECONDS,
+  };
+}
+
+/** Where the database is: DATABASE_URL, or the SQLite file in DATA_DIR. */
+export function databaseUrlOf({ dataDir, databaseUrl }: Pick<DatabaseSettings, 'dataDir' | 'databaseUrl'>): string {
+  return databaseUrl ?? `sqlite:${join(dataDir, 'latchkey.db')}`;
 }
 
 /** Says what is wrong with the URL of a database, without repeating it: it may hold a password. */
@@ -150,7 +162,7 @@ function withDefaults(given: Record<string, string>, isProduction: boolean): Rec
   const defaults = Value.Default(environmentSchema, {
     HOST: isProduction ? '0.0.0.0' : 'localhost',
     PUBLIC_URL: publicUrl,
-    DATABASE_URL: `sqlite:${join(dataDir, 'latchkey.db')}`,
+    DATABASE_URL: databaseUrlOf({ dataDir, databaseUrl: undefined }),
     SECRET_KEY: '',
     MAIL_FROM: 'Latchkey <no-reply@localhost>',
     HASH_THREADS: Math.min(availableParallelism(), 8),

@@ -5,7 +5,7 @@ import { type Config, smtpServer } from './config.ts';
 import { type AccessTokens, createAccessTokens } from './crypto/access-token.ts';
 import { createPasswordHasher, type PasswordHasher } from './crypto/passwords.ts';
 import { createKeyring, type Keyring } from './crypto/secrets.ts';
-import { type Database, openDatabase } from './db/database.ts';
+import { type Database, openDatabase, type TablePolicy } from './db/database.ts';
 import { describeTransportRisk } from './db/postgres-url.ts';
 import type { Db } from './db/schema.ts';
 import { waitForDatabase } from './db/start-wait.ts';
@@ -69,17 +69,19 @@ type DepsOptions = {
   redisPrefix?: string;
   /** Whether the metrics tell of the whole process too: for the one that serves, not for each of many in a test. */
   watchesProcess?: boolean;
+  /** What is done about tables that are missing or behind. A start brings them up to date. */
+  tables?: TablePolicy;
 };
 
 /** The one composition root: opens everything that the configuration names. */
 export async function createDeps(config: Config, options: DepsOptions): Promise<Deps> {
   const { environment } = config;
-  const { log, clock = systemClock, redisPrefix = 'latchkey:', watchesProcess = false } = options;
+  const { log, clock = systemClock, redisPrefix = 'latchkey:', watchesProcess = false, tables = 'migrate' } = options;
   const keyring = createKeyring(config.secretKeys);
   // Closes in reverse order what was opened so far, also when the start fails halfway.
   const opened = new AsyncDisposableStack();
   try {
-    const database = await openConfiguredDatabase(config, log);
+    const database = await openConfiguredDatabase(config, log, tables);
     opened.defer(() => database.close());
     const { db } = database;
     await checkSecretFingerprint(db, keyring);
@@ -158,12 +160,17 @@ function openRedis(url: string | undefined, log: Logger): RedisConnection | unde
   );
 }
 
-async function openConfiguredDatabase({ environment, isProduction }: Config, log: Logger): Promise<Database> {
+async function openConfiguredDatabase(
+  { environment, isProduction }: Config,
+  log: Logger,
+  tables: TablePolicy,
+): Promise<Database> {
   const { DATABASE_URL, DATABASE_POOL_MAX, DATABASE_START_WAIT_SECONDS } = environment;
   const risk = isProduction ? describeTransportRisk(DATABASE_URL) : undefined;
   if (risk !== undefined) log.warn(risk);
   const open = () =>
     openDatabase(DATABASE_URL, (error) => log.warn({ err: error }, 'an idle database connection was lost'), {
+      tables,
       maxConnections: DATABASE_POOL_MAX,
       onMigrationWait: () => log.info('another instance is bringing the tables up to date; waiting for it'),
     });

@@ -40,3 +40,16 @@ export async function createLog(level: string, isTerminal: boolean, destination?
     pretty({ colorize: true, ignore: 'hostname,pid', translateTime: 'SYS:HH:MM:ss', singleLine: false }),
   );
 }
+
+/** Creates the log of a command: what should worry its operator, in words, and nothing else. */
+export function createCommandLog(onWarning: (words: string) => void): Logger {
+  return pino(
+    { level: 'warn', base: null },
+    {
+      write(line) {
+        const { msg, err } = JSON.parse(line) as { msg?: string; err?: { message?: string } };
+        onWarning([msg, err?.message].filter((part) => part !== undefined).join(': '));
+      },
+    },
+  );
+}

@@ -1,6 +1,6 @@
 import { ConfigError } from './config.ts';
 import { DatabaseBusyError, meansNoConnection } from './db/failures.ts';
-import { MigrationForbiddenError, UnknownMigrationError } from './db/migrate.ts';
+import { MigrationForbiddenError, PendingMigrationsError, UnknownMigrationError } from './db/migrate.ts';
 import { MissingPasswordError } from './db/postgres-url.ts';
 import { DatabaseAbsentError } from './db/start-wait.ts';
 import { WrongSecretError } from './keys/flow.ts';
@@ -50,10 +50,19 @@ const sqliteFaults: Readonly<Record<number, string>> = {
  * it. Never with the error's properties, in which a URL with its password may be.
  */
 export function explainStartError(thrown: unknown, host: string | undefined): string {
+  return explainFault(thrown, host, 'Latchkey could not start');
+}
+
+/** Says why a command of the command line could not do its work, in the same words. */
+export function explainCommandError(thrown: unknown): string {
+  return explainFault(thrown, undefined, 'The command failed');
+}
+
+function explainFault(thrown: unknown, host: string | undefined, failure: string): string {
   if (thrown instanceof ConfigError || thrown instanceof WrongSecretError) return thrown.message;
-  if (!(thrown instanceof Error)) return `Latchkey could not start: ${String(thrown)}`;
+  if (!(thrown instanceof Error)) return `${failure}: ${String(thrown)}`;
   const sentence = explainListening(thrown, host) ?? explainFile(thrown) ?? explainDatabaseFault(thrown);
-  return `Latchkey could not start. ${sentence ?? thrown.stack ?? thrown.message}`;
+  return `${failure}. ${sentence ?? thrown.stack ?? thrown.message}`;
 }
 
 function explainListening(error: StartError, host: string | undefined): string | undefined {
@@ -96,6 +105,9 @@ function findDatabaseFault(error: StartError): string | undefined {
   const { code = '', errcode, message } = error;
   if (error instanceof MigrationForbiddenError) {
     return 'the tables are missing or behind, and this user may not make or change them. Start once with their owner.';
+  }
+  if (error instanceof PendingMigrationsError) {
+    return `the tables are missing or behind (${error.pending.join(', ')}). Bring them up to date with: latchkey migrate`;
   }
   if (error instanceof UnknownMigrationError) {
     return `the tables were made by a later version of Latchkey (${message}). Run that version, or restore a copy.`;

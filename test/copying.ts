@@ -228,17 +228,23 @@ process.on('exit', () => {
   for (const child of children) child.kill('SIGKILL');
 });
 
-/** Starts the command line with these arguments, in this folder and with no other variables of ours. */
+/**
+ * Starts the command line with these arguments, in this folder and with no other variables of ours. The input is all
+ * that it can read; without one there is nothing.
+ */
 export function startCommand(
   args: readonly string[],
   { cwd, ...environment }: Record<string, string> & { cwd: string },
+  input = '',
 ): RunningCommand {
   const child = spawn(process.execPath, [main, ...args], {
     cwd,
     env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? '', ...environment },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   });
   children.add(child);
+  // One that reads nothing may be gone before this is written.
+  child.stdin.on('error', () => {}).end(input);
   const printed = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
     child[name].setEncoding('utf8').on('data', (chunk: string) => {

@@ -274,6 +274,8 @@ export const rooms: Room[] = [
       '../db/copy.ts',
       '../db/copy-refusal.ts',
       '../db/snapshot.ts',
+      '../db/backup.ts',
+      '../db/upgrade.ts',
     ],
   },
   {

@@ -22,7 +22,8 @@ import { newPassword, prove, reset } from '../../test/password-reset.ts';
 import { describeOnBackends, type System } from '../../test/system.ts';
 import { createKeyring } from '../crypto/secrets.ts';
 import type { AuditEventRow } from '../db/schema.ts';
-import { rememberSecrets } from '../keys/flow.ts';
+import { listSigningKeyInfo, rememberSecrets } from '../keys/flow.ts';
+import { revokeSigningKey } from '../keys/revocation.ts';
 import { rotateSigningKeys } from '../keys/rotation.ts';
 import { createActiveUser } from '../users/flow.ts';
 import { type AuditEventType, auditVocabulary, type DetailsOf } from './events.ts';
@@ -441,9 +442,20 @@ describeOnBackends('the audit trail', { SESSIONS_PER_USER_MAX: '3' }, (system) =
   test('tells of a rotation of the signing keys', async () => {
     let details: DetailsOf<'keys.rotated'> | undefined;
     const rotate = async () => {
-      details = await rotateSigningKeys(system().deps);
+      const rotated = await rotateSigningKeys(system().deps);
+      details = rotated && { ...rotated, operator: '' };
     };
     await assertOwnActs(rotate, () => (details ? [{ type: 'keys.rotated', user: null, details }] : []));
+  });
+
+  test('tells of a signing key that the operator revoked', async () => {
+    const [key] = await listSigningKeyInfo(system().deps.db);
+    let details: DetailsOf<'keys.revoked'> | undefined;
+    const revoke = async () => {
+      const revoked = await revokeSigningKey(system().deps, key?.kid ?? '', 'ada');
+      details = revoked && { activated: '', next: '', ...revoked, operator: 'ada' };
+    };
+    await assertOwnActs(revoke, () => (details ? [{ type: 'keys.revoked', user: null, details }] : []));
   });
 
   test('tells of an account that the operator made, with nobody as the actor', async () => {

@@ -2,6 +2,7 @@
 type EventMeaning = { readonly meaning: string; readonly details: Readonly<Record<string, string>> };
 
 const meaningOfManner = '`owner`, `administrator` (another user, the actor) or `operator` (the command line)';
+const meaningOfOperator = 'user of the operating system who gave the command, or empty';
 const meaningOfAttempt =
   '`compared`; `throttled` where it came too soon after others, or `suspended` where the password waits for a reset';
 
@@ -160,8 +161,23 @@ export const auditVocabulary = {
     details: { purpose: '`registration`, `login`, `password_reset` or `email_change`' },
   },
   'keys.rotated': {
-    meaning: 'The next signing key of access tokens took the place of the active one.',
-    details: { activated: 'id of the key that signs now', retired: 'id of the one before', next: 'id of the new one' },
+    meaning: 'The next signing key of access tokens took the place of the active one: by age, or by the operator.',
+    details: {
+      activated: 'id of the key that signs now',
+      retired: 'id of the one before',
+      next: 'id of the new one',
+      operator: meaningOfOperator,
+    },
+  },
+  'keys.revoked': {
+    meaning: 'The operator revoked a signing key: its tokens are refused everywhere, and it is removed.',
+    details: {
+      revoked: 'id of the key',
+      state: 'what it was: `active`, `next` or `retired`',
+      activated: 'id of the key that signs instead, where that changed, or empty',
+      next: 'id of the new key that waits, where one was made, or empty',
+      operator: meaningOfOperator,
+    },
   },
   'secret.added': {
     meaning:

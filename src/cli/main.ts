@@ -1,40 +1,35 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from 'commander';
-import packageJson from '../../package.json' with { type: 'json' };
+import { CommanderError } from 'commander';
 import { loadEnvFile } from '../env-file.ts';
-import { explainStartError } from '../start-error.ts';
-import { addAudit } from './audit.ts';
+import { AppError } from '../errors.ts';
+import { explainCommandError } from '../start-error.ts';
 import { CommandFailedError } from './command-failed.ts';
-import { addCopyDatabase } from './copy-database.ts';
+import { exitCodes } from './exit-codes.ts';
+import { createProgram } from './program.ts';
+import { explainRefusal } from './refusal.ts';
 
-const exitCodes = { done: 0, failed: 1, notUnderstood: 2 };
+// Whoever reads a list through `head` has read enough.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
-const program = new Command('latchkey')
-  .description(
-    'Looks after an installation of Latchkey. It reads the same environment variables as the service, and .env ' +
-      'unless NODE_ENV is production.',
-  )
-  .version(packageJson.version, '-V, --version', 'print the version')
-  .helpOption('-h, --help', 'print this, or after a command what it does')
-  .helpCommand(false)
-  .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 arguments not understood.')
-  .showHelpAfterError('(--help says more)')
-  .exitOverride();
-addCopyDatabase(program);
-addAudit(program);
-
-process.exit(await run());
+const exitCode = await run();
+// What a pipe has not taken yet would be lost.
+for (const stream of [process.stdout, process.stderr]) await new Promise((resolve) => stream.write('', resolve));
+process.exit(exitCode);
 
 async function run(): Promise<number> {
   try {
     if (process.env.NODE_ENV !== 'production') loadEnvFile();
-    await program.parseAsync();
-    return exitCodes.done;
+    await createProgram().parseAsync();
+    return Number(process.exitCode ?? exitCodes.done);
   } catch (error) {
     // Commander has printed what it has to say. Asking for help is no mistake.
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.notUnderstood;
-    const isForeseen = error instanceof CommandFailedError;
-    console.error(isForeseen ? error.message : explainStartError(error, undefined));
-    return isForeseen ? error.exitCode : exitCodes.failed;
+    console.error(explain(error));
+    return error instanceof CommandFailedError ? error.exitCode : exitCodes.failed;
   }
+}
+
+function explain(error: unknown): string {
+  if (error instanceof CommandFailedError) return error.message;
+  return error instanceof AppError ? explainRefusal(error) : explainCommandError(error);
 }

@@ -27,7 +27,12 @@ async function startTokens() {
     state.lookUps += 1;
     return publicKeys.get(kid);
   };
-  const keys = { active: () => state.signer, find, findAnew: async (kid: string) => find(kid) };
+  const keys = {
+    freshen: () => undefined,
+    active: () => state.signer,
+    find,
+    findAnew: async (kid: string) => find(kid),
+  };
   const tokens = createAccessTokens({ issuer, audience, ttlSeconds, now: () => state.nowMs, keys });
   return { tokens, state, publicKeys, signer, nextSigner: { kid: next.kid, privateKey: nextPrivateKey } };
 }
@@ -189,7 +194,7 @@ describe('verifying access tokens', () => {
   test('a token for another issuer or audience is refused, though the key is the same', async () => {
     const { tokens, signer, publicKeys } = await startTokens();
     const find = (kid: string) => publicKeys.get(kid);
-    const keys = { active: () => signer, find, findAnew: async (kid: string) => find(kid) };
+    const keys = { freshen: () => undefined, active: () => signer, find, findAnew: async (kid: string) => find(kid) };
     const now = () => startMs;
     for (const other of [{ issuer: `${issuer}/` }, { issuer: 'https://AUTH.example.com' }, { audience: issuer }]) {
       const elsewhere = createAccessTokens({ issuer, audience, ttlSeconds, now, keys, ...other });

@@ -27,6 +27,8 @@ type AccessTokenClaims = { userId: string; sessionId: string; expiresAtSeconds: 
 
 /** The keys that sign and verify at this moment; `find` is an exact look-up by `kid`. */
 export type SigningKeys = {
+  /** Brings what is known up to date where it is too old to be used; there is nothing to wait for where it is not. */
+  freshen(): Promise<void> | undefined;
   active(): { kid: string; privateKey: CryptoKey };
   find(kid: string): CryptoKey | undefined;
   /** Finds also a key that another instance made a moment ago. */
@@ -56,6 +58,7 @@ export function createAccessTokens(options: AccessTokenOptions): AccessTokens {
   const verified = new Map<string, AccessTokenClaims & { kid: string }>();
 
   async function sign(subject: AccessTokenSubject): Promise<string> {
+    await options.keys.freshen();
     const key = options.keys.active();
     const issuedAt = Math.floor(options.now() / 1000);
     const token = await new SignJWT({
@@ -79,6 +82,7 @@ export function createAccessTokens(options: AccessTokenOptions): AccessTokens {
 
   async function verify(token: string): Promise<AccessTokenClaims | undefined> {
     if (token.length > maxTokenLength || !compactPattern.test(token)) return undefined;
+    await options.keys.freshen();
     const cacheKey = sha256(token);
     const cached = verified.get(cacheKey);
     if (cached !== undefined) {

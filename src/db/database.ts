@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Kysely, sql } from 'kysely';
 import { isRetryable } from './failures.ts';
-import { type DialectName, isUpToDate, migrateToLatest } from './migrate.ts';
+import { type DialectName, migrateToLatest, PendingMigrationsError, readMigrationState } from './migrate.ts';
 import { createPostgresDialect, type PoolState, type PostgresOptions } from './postgres-dialect.ts';
 import type { Db, Schema } from './schema.ts';
 import { createSqliteDialect } from './sqlite-dialect.ts';
@@ -20,7 +20,14 @@ export type Database = {
   close(): Promise<void>;
 };
 
+/**
+ * What is done about tables that are missing or behind: a start brings them up to date; a command makes the first ones
+ * at most, since an older version may be running on those that are there.
+ */
+export type TablePolicy = 'migrate' | 'create' | 'require';
+
 type OpenOptions = {
+  tables?: TablePolicy;
   /** Connections to PostgreSQL at most. */
   maxConnections?: number;
   /** Told when another instance is changing the tables and this one waits for it. */
@@ -32,12 +39,12 @@ const defaultMaxConnections = 10;
 
 /**
  * Opens the database named by DATABASE_URL (`sqlite:<path>` or `postgres://…`) and brings its tables up to
- * date. Several instances may start at once. A connection that is lost later is reported and replaced.
+ * date, unless told otherwise. Several instances may start at once. A connection that is lost later is reported and replaced.
  */
 export async function openDatabase(
   url: string,
   onConnectionError: (error: Error) => void,
-  { maxConnections = defaultMaxConnections, onMigrationWait = () => {} }: OpenOptions = {},
+  { tables = 'migrate', maxConnections = defaultMaxConnections, onMigrationWait = () => {} }: OpenOptions = {},
 ): Promise<Database> {
   const dialect = url.startsWith(sqlitePrefix) ? 'sqlite' : 'postgres';
   const connect = (limits: Pick<PostgresOptions, 'purpose' | 'maxConnections'>) => {
@@ -50,7 +57,10 @@ export async function openDatabase(
       : connect({ purpose: 'requests', maxConnections });
   const close = () => db.destroy();
   try {
-    if (!(await isUpToDate(db, dialect))) {
+    const { applied, pending } = await readMigrationState(db, dialect);
+    if (pending.length > 0) {
+      const mayMigrate = tables === 'migrate' || (tables === 'create' && applied.length === 0);
+      if (!mayMigrate) throw new PendingMigrationsError(pending);
       // Not on a connection of requests, whose limits in time a migration need not keep.
       const place = dialect === 'sqlite' ? undefined : connect({ purpose: 'migration', maxConnections: 1 }).db;
       await migrateToLatest(place ?? db, dialect, onMigrationWait).finally(() => place?.destroy());

@@ -96,6 +96,12 @@ export function isSqliteIoError(error: unknown): boolean {
   return sqliteCode !== undefined && (sqliteCode & 0xff) === 10;
 }
 
+/** Says whether SQLite found its file damaged: SQLITE_CORRUPT or SQLITE_NOTADB. */
+export function isSqliteDamage(error: unknown): boolean {
+  const { sqliteCode } = readCodes(error);
+  return sqliteCode !== undefined && [11, 26].includes(sqliteCode & 0xff);
+}
+
 function readCodes(error: unknown): { sqlState?: string; sqliteCode?: number } {
   if (!(error instanceof Error)) return {};
   const { code, errcode } = error as Error & { code?: unknown; errcode?: unknown };

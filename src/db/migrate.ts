@@ -20,6 +20,20 @@ export class MigrationForbiddenError extends Error {
   override readonly name = 'MigrationForbiddenError';
 }
 
+/** The tables are missing or behind, and whoever opened the database does not change tables in passing. */
+export class PendingMigrationsError extends Error {
+  override readonly name = 'PendingMigrationsError';
+  readonly pending: readonly string[];
+
+  constructor(pending: readonly string[]) {
+    super(`the database has not seen ${pending.join(', ')}`);
+    this.pending = pending;
+  }
+}
+
+/** Which migrations a database has seen and which it has not, in their order. */
+export type MigrationState = { applied: string[]; pending: string[] };
+
 // Kysely's migrator is not used: its lock belongs to the session and not to the transaction, so behind a pooler it can
 // be left to nobody, and inside a transaction it hides why a table could not be made. Its table and the number of its
 // lock are kept.
@@ -43,17 +57,24 @@ function listMigrations(dialect: DialectName): Record<string, Migration> {
 }
 
 /**
- * Says whether the database has seen every migration; throws when it has seen others. Needs no lock and no right but to read, so a
+ * Looks which migrations the database has seen; throws when it has seen others. Needs no lock and no right but to read, so a
  * start with nothing to change waits for nobody and can do with a user who may change nothing.
  */
-export async function isUpToDate(db: Db, dialect: DialectName): Promise<boolean> {
+export async function readMigrationState(db: Db, dialect: DialectName): Promise<MigrationState> {
   const findTable =
     dialect === 'sqlite'
       ? sql`select name from sqlite_schema where type = 'table' and name = 'kysely_migration'`
       : sql`select tablename from pg_tables where schemaname = current_schema() and tablename = 'kysely_migration'`;
-  if ((await findTable.execute(db)).rows.length === 0) return false;
+  const isThere = (await findTable.execute(db)).rows.length > 0;
+  return migrationStateOf(isThere ? await listApplied(db) : [], dialect);
+}
+
+/** Compares the migrations that a database has seen with those that there are; throws when it has seen others. */
+export function migrationStateOf(applied: string[], dialect: DialectName): MigrationState {
   const migrations = listMigrations(dialect);
-  return (await listApplied(db, migrations)).length === Object.keys(migrations).length;
+  const unknown = applied.filter((name) => migrations[name] === undefined);
+  if (unknown.length > 0) throw new UnknownMigrationError(unknown.join(', '));
+  return { applied, pending: Object.keys(migrations).filter((name) => !applied.includes(name)) };
 }
 
 /**
@@ -82,7 +103,7 @@ export async function applyMigrations(tx: Db, dialect: DialectName): Promise<voi
     .addColumn('name', 'varchar(255)', (column) => column.notNull().primaryKey())
     .addColumn('timestamp', 'varchar(255)', (column) => column.notNull())
     .execute();
-  const applied = await listApplied(tx, migrations);
+  const { applied } = migrationStateOf(await listApplied(tx), dialect);
   for (const [name, { up }] of Object.entries(migrations)) {
     if (applied.includes(name)) continue;
     await up(tx);
@@ -90,12 +111,9 @@ export async function applyMigrations(tx: Db, dialect: DialectName): Promise<voi
   }
 }
 
-async function listApplied(db: Db, migrations: Record<string, Migration>): Promise<string[]> {
+async function listApplied(db: Db): Promise<string[]> {
   const { rows } = await sql<{ name: string }>`select name from kysely_migration order by name`.execute(db);
-  const applied = rows.map(({ name }) => name);
-  const unknown = applied.filter((name) => migrations[name] === undefined);
-  if (unknown.length > 0) throw new UnknownMigrationError(unknown.join(', '));
-  return applied;
+  return rows.map(({ name }) => name);
 }
 
 /** Sets the limits of the transaction and waits until nobody else migrates. The lock ends with the transaction. */

@@ -221,6 +221,8 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'keys.updateSealedKey': () => [keys.updateSealedKey(db, newId(), { from: 'a', to: 'b' })],
     'keys.insertSigningKey': () => [keys.insertSigningKey(db, signingKey, nowMs)],
     'keys.moveSigningKey': () => [keys.moveSigningKey(db, newId(), { from: 'active', to: 'retired', nowMs })],
+    'keys.lockSigningKeys': () => [keys.lockSigningKeys(db)],
+    'keys.deleteSigningKey': () => [keys.deleteSigningKey(db, newId())],
     'keys.listSigningKeys': () => [keys.listSigningKeys(db)],
     'keys.rememberSecretFingerprint': () => [keys.rememberSecretFingerprint(db, 'fingerprint', nowMs)],
     'keys.listSecretFingerprints': () => [keys.listSecretFingerprints(db)],

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { Kysely } from 'kysely';
-import { isUpToDate } from './migrate.ts';
+import { readMigrationState } from './migrate.ts';
 import { createPostgresDialect } from './postgres-dialect.ts';
 import type { Db, Schema } from './schema.ts';
 import { createSqliteDialect } from './sqlite-dialect.ts';
@@ -30,7 +30,8 @@ export async function readSnapshot<T>(url: string, work: (tx: Db) => Promise<T>)
       .setIsolationLevel('repeatable read')
       .setAccessMode('read only')
       .execute(async (tx) => {
-        if (await isUpToDate(tx, isSqlite ? 'sqlite' : 'postgres')) return work(tx);
+        const { pending } = await readMigrationState(tx, isSqlite ? 'sqlite' : 'postgres');
+        if (pending.length === 0) return work(tx);
         throw new SnapshotRefusedError(
           'it is empty, or was last used by an older version of Latchkey. Start this version once on it.',
         );

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { mayPass } from './failures.ts';
 
-type StartWait = {
+/** For how long a start waits for its database, and who is told. */
+export type StartWait = {
   /** 0: not at all. */
   limitSeconds: number;
   /** Told at once and then every few seconds why it still waits, and for how much longer at most. */

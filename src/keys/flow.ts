@@ -1,5 +1,5 @@
 import { recordEvent } from '../audit/flow.ts';
-import type { Keyring } from '../crypto/secrets.ts';
+import { type Keyring, sealedUnder } from '../crypto/secrets.ts';
 import { canOpen, generateSigningKey, isSealedUnderCurrent, resealSigningKey } from '../crypto/signing-key.ts';
 import { inTransaction } from '../db/database.ts';
 import { isUniqueViolation } from '../db/failures.ts';
@@ -17,6 +17,33 @@ import {
 /** Thrown when SECRET_KEY is not the one under which this database was made. */
 export class WrongSecretError extends Error {
   override readonly name = 'WrongSecretError';
+}
+
+/** Where a signing key is in its life. */
+export type SigningKeyState = SigningKeyRecord['state'];
+
+/** A signing key as an operator sees it: nothing that could sign. Times are undefined for what has not happened. */
+export type SigningKeyInfo = {
+  kid: string;
+  state: SigningKeyState;
+  createdAtMs: number;
+  activatedAtMs: number | undefined;
+  retiredAtMs: number | undefined;
+  /** Names the value of SECRET_KEY under which its private part is sealed. */
+  sealedUnder: string | undefined;
+};
+
+/** Lists the signing keys, the oldest first. */
+export async function listSigningKeyInfo(db: Db): Promise<SigningKeyInfo[]> {
+  const records = await listSigningKeys(db);
+  return records.map((record) => ({
+    kid: record.kid,
+    state: record.state,
+    createdAtMs: record.createdAtMs,
+    activatedAtMs: record.activatedAtMs ?? undefined,
+    retiredAtMs: record.retiredAtMs ?? undefined,
+    sealedUnder: sealedUnder(record.sealedPrivateJwk),
+  }));
 }
 
 /**

@@ -5,6 +5,8 @@ import { idPattern } from '../crypto/ids.ts';
 import type { Keyring } from '../crypto/secrets.ts';
 import { importPublicKey, openPrivateKey, type PublicJwk } from '../crypto/signing-key.ts';
 import type { Db } from '../db/schema.ts';
+import { answerWithin } from '../deadline.ts';
+import { AppError } from '../errors.ts';
 import { listSigningKeys, type SigningKeyRecord } from './store.ts';
 
 /** The signing keys in memory: JWKS and verification go on when the database is away. */
@@ -17,14 +19,21 @@ export type LoadedSigningKeys = SigningKeys & {
 
 type Signer = { kid: string; privateKey: CryptoKey };
 type KeySet = {
-  signer: Signer;
+  /** Undefined where the active key cannot be opened here and no earlier one is left to sign with. */
+  signer: Signer | undefined;
   verifiers: ReadonlyMap<string, CryptoKey>;
   publicJwks: readonly PublicJwk[];
 };
 
-// How old the keys in memory may be: within this time, and the request that notices, every instance knows of a
-// rotation or a revocation elsewhere.
-const freshForMs = 1_000;
+// Keys older than this are read again while requests go on with them, so that under load nobody waits.
+const freshForMs = 500;
+// Keys older than this are read again before they are used: within this time every instance, also one that had
+// nothing to do, knows of a rotation or a revocation elsewhere.
+const staleAfterMs = 1_000;
+// The wait for that at most. A database that is away must not take verification with it: whoever asks next looks
+// into the database anyway, and nothing that was read before is kept for longer than seconds.
+const staleWaitMs = 500;
+const waitAgainAfterMs = 1_000;
 // An unknown key id may be another instance's newest key or a forgery: it is looked up, but forgeries together
 // cause no more reads than one in this time.
 const lookUpEveryMs = 100;
@@ -42,7 +51,8 @@ export async function holdSigningKeys(
   let freshAtMs = now();
   let lastLoad = { number: 0, startedAtMs: performance.now() };
   let shown = 0;
-  let isFreshening = false;
+  let freshening: Promise<void> | undefined;
+  let waitFromMs = Number.NEGATIVE_INFINITY;
   let lookUp: Promise<void> | undefined;
 
   async function load(): Promise<void> {
@@ -57,16 +67,33 @@ export async function holdSigningKeys(
     freshAtMs = startedAtMs;
   }
 
-  /** Nobody waits for it: what is in memory goes on working, also while the database is away. */
-  function freshen(): void {
-    // A clock that was set back must not keep the keys as they are.
-    if (isFreshening || Math.abs(now() - freshAtMs) < freshForMs) return;
-    isFreshening = true;
-    load()
-      .catch(onFailure)
+  /** Reads the keys again, once for all who find them old meanwhile. Never rejects: what is in memory goes on working. */
+  function loadInBackground(): Promise<void> {
+    freshening ??= load()
+      .catch((error: unknown) => {
+        waitFromMs = performance.now() + waitAgainAfterMs;
+        onFailure(error);
+      })
       .finally(() => {
-        isFreshening = false;
+        freshening = undefined;
       });
+    return freshening;
+  }
+
+  async function waitBriefly(loading: Promise<void>): Promise<void> {
+    try {
+      await answerWithin(staleWaitMs, loading);
+    } catch {
+      waitFromMs = performance.now() + waitAgainAfterMs;
+    }
+  }
+
+  function freshen(): Promise<void> | undefined {
+    // A clock that was set back must not keep the keys as they are.
+    const ageMs = Math.abs(now() - freshAtMs);
+    if (ageMs < freshForMs) return undefined;
+    const loading = loadInBackground();
+    return ageMs < staleAfterMs || performance.now() < waitFromMs ? undefined : waitBriefly(loading);
   }
 
   /** Loads once for all who ask meanwhile; it begins after the last of them came, so that nobody misses a commit. */
@@ -80,14 +107,12 @@ export async function holdSigningKeys(
   }
 
   return {
+    freshen,
     active() {
-      freshen();
+      if (keys.signer === undefined) throw new AppError('temporarily_unavailable');
       return keys.signer;
     },
-    find(kid) {
-      freshen();
-      return keys.verifiers.get(kid);
-    },
+    find: (kid) => keys.verifiers.get(kid),
     async findAnew(kid) {
       const known = keys.verifiers.get(kid);
       if (known !== undefined) return known;
@@ -95,10 +120,7 @@ export async function holdSigningKeys(
       await loadForLookUp();
       return keys.verifiers.get(kid);
     },
-    publicJwks() {
-      freshen();
-      return keys.publicJwks;
-    },
+    publicJwks: () => keys.publicJwks,
     reload: load,
   };
 }
@@ -108,7 +130,7 @@ async function openKeys(
   records: readonly SigningKeyRecord[],
   before: KeySet | undefined,
 ): Promise<KeySet> {
-  const signer = await openSigner(parts, records, before?.signer);
+  const signer = await openSigner(parts, records, before);
   const verifiers = records.map(
     async ({ kid, publicJwk }) => [kid, before?.verifiers.get(kid) ?? (await importPublicKey(publicJwk))] as const,
   );
@@ -122,19 +144,20 @@ async function openKeys(
 async function openSigner(
   { keyring, onFailure }: Pick<Parts, 'keyring' | 'onFailure'>,
   records: readonly SigningKeyRecord[],
-  before: Signer | undefined,
-): Promise<Signer> {
+  before: KeySet | undefined,
+): Promise<Signer | undefined> {
   const active = records.find((record) => record.state === 'active');
   if (active === undefined) throw new Error('there is no active signing key');
   // The key that is open already is not opened again: an instance with a newer SECRET_KEY may have sealed it anew.
-  if (before?.kid === active.kid) return before;
+  if (before?.signer?.kid === active.kid) return before.signer;
   try {
     return { kid: active.kid, privateKey: await openPrivateKey(keyring, active) };
   } catch (error) {
+    if (before === undefined) throw error;
     // Sealed under a SECRET_KEY that this instance was not given yet. It still has to verify what the others sign, and
-    // may itself sign with the key before, as long as that verifies.
-    if (before === undefined || records.every(({ kid }) => kid !== before.kid)) throw error;
+    // may itself sign with the key before, as long as that verifies. After a revocation it does not, and what is in
+    // memory must not go on for want of another: then this instance signs nothing.
     onFailure(error);
-    return before;
+    return records.some(({ kid }) => kid === before.signer?.kid) ? before.signer : undefined;
   }
 }

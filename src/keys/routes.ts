@@ -57,6 +57,7 @@ export function registerKeys(app: ApiInstance, deps: Deps): void {
       }),
     },
     async (_request, reply) => {
+      await deps.signingKeys.freshen();
       reply.header('cache-control', `public, max-age=${maxAgeSeconds}`);
       return { keys: [...deps.signingKeys.publicJwks()] };
     },

@@ -1,3 +1,4 @@
+import { PostgresAdapter } from 'kysely';
 import type { PublicJwk, StoredSigningKey } from '../crypto/signing-key.ts';
 import type { Db, SigningKeyRow } from '../db/schema.ts';
 
@@ -6,7 +7,19 @@ export type SigningKeyRecord = StoredSigningKey & {
   state: SigningKeyRow['state'];
   /** Since when it signs, or signed; null for one that never did. */
   activatedAtMs: number | null;
+  createdAtMs: number;
+  retiredAtMs: number | null;
 };
+
+/**
+ * Waits until no other transaction changes the keys, and keeps others waiting until this one ends. List them after it:
+ * only then is what they have made seen.
+ */
+export async function lockSigningKeys(db: Db): Promise<void> {
+  // SQLite has one writer at a time.
+  if (!(db.getExecutor().adapter instanceof PostgresAdapter)) return;
+  await db.selectFrom('signing_keys').select('kid').orderBy('kid').forUpdate().execute();
+}
 
 /** Lists every key, the oldest first. */
 export async function listSigningKeys(db: Db): Promise<SigningKeyRecord[]> {
@@ -17,6 +30,8 @@ export async function listSigningKeys(db: Db): Promise<SigningKeyRecord[]> {
     publicJwk: JSON.parse(row.public_jwk) as PublicJwk,
     sealedPrivateJwk: row.sealed_private_jwk,
     activatedAtMs: row.activated_at,
+    createdAtMs: row.created_at,
+    retiredAtMs: row.retired_at,
   }));
 }
 
@@ -53,6 +68,12 @@ export async function moveSigningKey(
     .where('state', '=', from)
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;
+}
+
+/** Removes a key. Returns false when it is not there. */
+export async function deleteSigningKey(db: Db, kid: string): Promise<boolean> {
+  const result = await db.deleteFrom('signing_keys').where('kid', '=', kid).executeTakeFirst();
+  return result.numDeletedRows === 1n;
 }
 
 /** Replaces the sealed private part of a key with the same one sealed anew. */

@@ -55,7 +55,7 @@ export function createMaintenance(deps: Deps): Maintenance {
       // Renewed between sweeps; one sweep is bounded well under the lease.
       await takeLease(deps.db, { ...lease, nowMs: deps.clock.now(), untilMs: deps.clock.now() + leaseMs });
     }
-    await rotateSigningKeys(deps, deps.config.environment.SIGNING_KEY_MAX_AGE_SECONDS * 1000);
+    await rotateSigningKeys(deps, { olderThanMs: deps.config.environment.SIGNING_KEY_MAX_AGE_SECONDS * 1000 });
     return removed;
   }
 

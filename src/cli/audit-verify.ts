@@ -28,11 +28,13 @@ that it prints, or that the service writes into its log, somewhere else:
   npm run cli -- audit verify --expect 1234:Zm9v…
 shows that this seal is still there and everything before it as it was.
 
-Exit codes: 0 intact, 1 broken, 2 could not be checked.`;
+Exit codes: 0 intact, 1 broken, 2 could not be checked.
+
+Example:
+  npm run cli -- audit verify --json`;
 
 /** Adds `audit verify`, which verifies the chain over the audit events. */
-export function addAudit(program: Command): void {
-  const audit = program.command('audit').description('Looks after the audit trail.').helpCommand(false);
+export function addAuditVerify(audit: Command): void {
   audit
     .command('verify')
     .summary('verify that no sealed event was changed, added or removed')
