@@ -20,7 +20,7 @@ const meanings: Meanings = {
     'src/http/context.ts': {
       userAgentMaxLength: 'characters kept of a `User-Agent`',
     },
-    'src/http/json-body.ts': {
+    'src/strict-json.ts': {
       maxDepth: 'levels of nesting in a body',
     },
     'src/http/paging.ts': {
@@ -64,6 +64,10 @@ const meanings: Meanings = {
     'src/crypto/foreign-hash.ts': {
       scryptMaxMemoryBytes: 'memory of one foreign scrypt hash',
       pbkdf2MaxRounds: 'rounds of one foreign PBKDF2 hash',
+      bcryptMaxCost: 'cost of one foreign bcrypt hash',
+      argon2MaxMemoryKibibytes: 'KiB of memory of one foreign argon2 hash',
+      argon2MaxPasses: 'passes of one foreign argon2 hash',
+      argon2MaxLanes: 'lanes of one foreign argon2 hash',
     },
     'src/crypto/access-token.ts': {
       maxTokenLength: 'characters of an access token',
@@ -235,6 +239,29 @@ const meanings: Meanings = {
       exitLimitMs: 'the whole stop',
     },
   },
+  'users import and users export': {
+    'src/users/import-records.ts': {
+      recordMaxBytes: 'one line of a file',
+    },
+    'src/users/import-fields.ts': {
+      hashMaxLength: 'characters of a password hash in a file',
+      rolesMax: 'roles of one user in a file',
+      roleNameMaxLength: 'characters of the name of a role in a file',
+    },
+    'src/users/import-flow.ts': {
+      linesPerBatch: 'lines in one transaction',
+      maxLines: 'lines of one file',
+    },
+    'src/users/import-batch.ts': {
+      maxAttempts: 'tries to update an account that is being changed by others',
+    },
+    'src/users/import-user.ts': {
+      clockToleranceMs: 'that a time in a file may be ahead of this clock',
+    },
+    'src/users/export-flow.ts': {
+      usersPerRead: 'users read at once by an export',
+    },
+  },
   'copy-database': {
     'src/db/copy-connection.ts': {
       connectTimeoutMs: 'the connection',
@@ -259,8 +286,13 @@ const meanings: Meanings = {
 // Numbers that bound nothing an operator could meet: sizes of keys, ports, codes of others, parts of a rule.
 const others: Record<string, readonly string[]> = {
   'src/cli/copy-database.ts': ['progressIntervalMs'],
+  'src/cli/open-deps.ts': ['standardError'],
+  'src/cli/private-file.ts': ['bufferedCharacters'],
+  'src/cli/users-export.ts': ['progressIntervalMs'],
+  'src/cli/users-import.ts': ['progressIntervalMs', 'shownRefusals'],
   'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost'],
-  'src/crypto/foreign-hash.ts': ['minChecksumBytes'],
+  'src/crypto/foreign-hash.ts': ['aesKeyBytes', 'aesBlockBytes'],
+  'src/crypto/foreign-spellings.ts': ['minChecksumBytes', 'minBcryptCost', 'memoryPerArgon2Lane'],
   'src/crypto/hash-worker.ts': ['workerNiceness'],
   'src/crypto/one-time-code.ts': ['codeLength'],
   'src/crypto/password-policy.ts': ['minRemainingLetters', 'minRemainingDigits', 'minAddressPart'],
@@ -276,10 +308,13 @@ const others: Record<string, readonly string[]> = {
   'src/ephemeral/redis-cluster.ts': ['pollEveryMs'],
   'src/ephemeral/redis-slots.ts': ['slotCount'],
   'src/http/listener.ts': ['sweepEveryMs'],
+  'src/log.ts': ['standardOutput'],
   'src/mail/routes.ts': ['refreshSeconds'],
   'src/redis-url.ts': ['serverPort', 'sentinelPort'],
   'src/smtp-url.ts': ['implicitTlsPort', 'submissionPort'],
   'src/start-error.ts': ['sqliteBusy'],
+  'src/strict-json.ts': ['stepMaxLength'],
+  'src/users/import-records.ts': ['lineFeed', 'carriageReturn', 'quote', 'comma'],
   'src/verification/flow.ts': ['minuteMs'],
 };
 

@@ -14,18 +14,29 @@ const secretNames = [
   'input',
 ];
 
-/** Creates the log: JSON lines on standard output, or lines for people where that is a terminal. */
-export async function createLog(level: string, isTerminal: boolean): Promise<Logger> {
+const standardOutput = 1;
+
+/**
+ * Creates the log: JSON lines on standard output, or lines for people where that is a terminal. A command, whose output
+ * is what was asked for, logs to standard error (2).
+ */
+export async function createLog(level: string, isTerminal: boolean, descriptor = standardOutput): Promise<Logger> {
   const options = {
     level,
     redact: { paths: secretNames.flatMap((name) => [name, `*.${name}`]), censor: '[redacted]' },
     base: null,
   };
-  if (!isTerminal) return pino(options);
+  if (!isTerminal) return pino(options, pino.destination({ dest: descriptor, sync: true }));
   // Loaded only here: a service that writes JSON need not carry it.
   const { default: pretty } = await import('pino-pretty');
   return pino(
     options,
-    pretty({ colorize: true, ignore: 'hostname,pid', translateTime: 'SYS:HH:MM:ss', singleLine: false }),
+    pretty({
+      colorize: true,
+      ignore: 'hostname,pid',
+      translateTime: 'SYS:HH:MM:ss',
+      singleLine: false,
+      destination: descriptor,
+    }),
   );
 }

@@ -5,6 +5,8 @@ const auditEventTypes = [
   'user.registered',
   'user.updated',
   'user.deleted',
+  'users.imported',
+  'users.exported',
   'login.succeeded',
   'login.failed',
   'session.ended',

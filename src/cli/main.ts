@@ -5,6 +5,8 @@ import { loadEnvFile } from '../env-file.ts';
 import { explainStartError } from '../start-error.ts';
 import { CommandFailedError } from './command-failed.ts';
 import { addCopyDatabase } from './copy-database.ts';
+import { addUsersExport } from './users-export.ts';
+import { addUsersImport } from './users-import.ts';
 
 const exitCodes = { done: 0, failed: 1, notUnderstood: 2 };
 
@@ -20,6 +22,9 @@ const program = new Command('latchkey')
   .showHelpAfterError('(--help says more)')
   .exitOverride();
 addCopyDatabase(program);
+const users = program.command('users').summary('import and export users').description('Looks after users.');
+addUsersImport(users);
+addUsersExport(users);
 
 process.exit(await run());
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { firebaseParameters, firebaseVector, foreignVectors } from '../../test/foreign-hashes.ts';
 import { assertMismatch, current, newSecret, replaceable, startHasher, unreadable } from '../../test/passwords.ts';
-import { readFirebaseParameters } from './firebase-hash.ts';
+import { convertFirebaseHash, readFirebaseParameters } from './firebase-hash.ts';
 import { createKeyring, type Keyring } from './secrets.ts';
 import { type AdoptionFault, adoptHash, isForeignStored } from './stored-hash.ts';
 
@@ -46,15 +46,21 @@ describe('hashes that are brought from elsewhere', () => {
   });
 
   test('of a hash from Firebase nothing of the signer key is kept', () => {
-    const keyring = createKeyring([newSecret()]);
-    const stored = adoptHash(keyring, firebaseVector.hash, firebase);
-    assert.ok(
-      firebase !== undefined && 'stored' in stored && !stored.stored.includes(firebase.signerKey.toString('base64')),
-    );
+    assert.ok(firebase);
+    const kept = convertFirebaseHash(firebaseVector.hash, firebase);
+    assert.match(kept ?? '', /^\$firebase-scrypt\$ln=14,r=8\$/);
+    const bytes = Buffer.from(kept?.split('$').at(-1) ?? '', 'base64');
+    assert.equal(bytes.length, firebase.signerKey.length);
+    assert.ok(!bytes.includes(firebase.signerKey.subarray(0, 4)));
     const json =
       '{"base64_signer_key":"jxspr8Ki0RYycVU8zykbdA==","base64_salt_separator":"Bw==","rounds":8,"mem_cost":14}';
     assert.equal(readFirebaseParameters(json)?.memoryCost, 14);
-    for (const missing of ['', 'rounds: 8', firebaseParameters.replace('mem_cost', 'cost'), json.replace('8', '800')]) {
+    for (const missing of [
+      '',
+      'rounds: 8',
+      firebaseParameters.replace('mem_cost', 'cost'),
+      json.replace(':8,', ':800,'),
+    ]) {
       assert.equal(readFirebaseParameters(missing), undefined, missing);
     }
   });

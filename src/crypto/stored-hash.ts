@@ -59,3 +59,9 @@ export function adoptHash(
     return { fault: typeof read === 'string' ? read : 'unknown_format' };
   return { stored: `${foreignTag}${seal(keyring, hash, sealContext)}` };
 }
+
+/** Says whether two stored hashes are of the same hash: sealed, it is different text each time. */
+export function isSameStoredHash(keyring: Keyring, one: string, other: string): boolean {
+  const [left, right] = [parseStoredHash(keyring, one), parseStoredHash(keyring, other)];
+  return one === other || (left !== undefined && left.root === right?.root && left.hash === right?.hash);
+}

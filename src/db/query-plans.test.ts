@@ -16,6 +16,7 @@ import * as maintenance from '../maintenance/store.ts';
 import * as password from '../password/store.ts';
 import * as registration from '../registration/store.ts';
 import * as sessions from '../sessions/store.ts';
+import * as users from '../users/import-store.ts';
 import * as verification from '../verification/store.ts';
 import type { Db, Schema } from './schema.ts';
 import { createSqliteDialect } from './sqlite-dialect.ts';
@@ -129,6 +130,13 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'maintenance.sweepPendingEmailChanges': () => [maintenance.sweepPendingEmailChanges(db, 0, 100)],
     'maintenance.sweepDevicesUnusedFor': () => [maintenance.sweepDevicesUnusedFor(0)(db, 3, 100)],
     'maintenance.sweepKeysRetiredFor': () => [maintenance.sweepKeysRetiredFor(0)(db, 0, 100)],
+    'users.findExistingUsers': () => [users.findExistingUsers(db, [email], [userId])],
+    'users.insertImportedUsers': () => [users.insertImportedUsers(db, [newUser(), newUser()])],
+    'users.insertUserRoles': () => [users.insertUserRoles(db, [{ user_id: userId, role_name: 'admin' }])],
+    'users.updateImportedUser': () => [users.updateImportedUser(db, user, { name: 'Ada', updated_at: nowMs })],
+    'users.listRoles': () => [users.listRoles(db)],
+    'users.listUsersAfter': () => [users.listUsersAfter(db, '', 50)],
+    'users.listRolesOfUsers': () => [users.listRolesOfUsers(db, [userId])],
     'account.findUser': () => [account.findUser(db, userId)],
     'account.listRoleNames': () => [account.listRoleNames(db, userId)],
     'account.updateProfile': () => [account.updateProfile(db, userId, { name: 'Ada', updated_at: nowMs })],
@@ -141,7 +149,7 @@ async function callEveryStore(db: Db): Promise<string[]> {
 async function listStoreFunctions(): Promise<string[]> {
   const sourceFolder = join(import.meta.dirname, '..');
   const names: string[] = [];
-  for (const path of globSync('*/store.ts', { cwd: sourceFolder })) {
+  for (const path of globSync('*/{store,*-store}.ts', { cwd: sourceFolder })) {
     const exported = (await import(join(sourceFolder, path))) as Record<string, unknown>;
     for (const name of Object.keys(exported)) names.push(`${path.split('/')[0]}.${name}`);
   }

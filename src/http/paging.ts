@@ -1,12 +1,12 @@
 import { type TSchema, Type } from 'typebox';
-import { idPattern } from '../crypto/ids.ts';
+import { userIdPattern } from '../crypto/ids.ts';
 import { fieldRefused } from '../errors.ts';
 import type { PagePosition, PageRequest } from '../paging.ts';
 
 const defaultLimit = 50;
 const maxLimit = 200;
 const cursorMaxLength = 200;
-const idForm = new RegExp(`^${idPattern}$`);
+const idForm = new RegExp(`^${userIdPattern}$`);
 
 /** The query parameters of every list. */
 export const pageFields = {
