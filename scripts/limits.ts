@@ -51,6 +51,10 @@ const meanings: Meanings = {
     'src/account/flow.ts': {
       metadataMaxBytes: '`metadata` of an account, as JSON',
     },
+    'src/account/profile-form.ts': {
+      nameMaxLength: 'characters of a name',
+      localeMaxLength: 'characters of a language tag',
+    },
     'src/account/export.ts': {
       maxSessions: 'sessions in an export',
       maxEvents: 'newest events in an export',
@@ -314,6 +318,7 @@ const others: Record<string, readonly string[]> = {
   'src/smtp-url.ts': ['implicitTlsPort', 'submissionPort'],
   'src/start-error.ts': ['sqliteBusy'],
   'src/strict-json.ts': ['stepMaxLength'],
+  'src/users/import-seen.ts': ['firstSlots'],
   'src/users/import-records.ts': ['lineFeed', 'carriageReturn', 'quote', 'comma'],
   'src/verification/flow.ts': ['minuteMs'],
 };

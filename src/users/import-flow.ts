@@ -89,8 +89,10 @@ async function makeRules({ db, keyring, clock }: Deps, options: ImportOptions): 
 function requireFirst(judged: ImportedUser | Refusal, seen: SeenSet): ImportedUser | Refusal {
   if ('reason' in judged) return judged;
   const { line, row, hasOwnId } = judged;
-  const isFirst = seen.add(row.email) && (!hasOwnId || seen.add(row.id));
-  return isFirst ? judged : { line, reason: 'duplicate_in_file', email: row.email };
+  const names = hasOwnId ? [row.email, row.id] : [row.email];
+  if (names.some(seen.has)) return { line, reason: 'duplicate_in_file', email: row.email };
+  names.forEach(seen.add);
+  return judged;
 }
 
 function createRun(deps: Deps, options: BatchOptions, observer: ImportObserver) {

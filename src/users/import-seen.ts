@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 
-const firstSlots = 2 ** 12;
+const firstSlots = 4_096;
 const maxLoad = 0.6;
 
 /** What a file has named before: addresses and ids. */
-export type SeenSet = { /** Returns false when it was there. */ add(text: string): boolean };
+export type SeenSet = { has(text: string): boolean; add(text: string): void };
 
 /**
  * A set that keeps eight bytes of a digest of each text, about twenty bytes with the free places, where a Set of texts
@@ -14,31 +14,35 @@ export function createSeenSet(): SeenSet {
   let slots = new BigUint64Array(firstSlots);
   let count = 0;
 
-  function place(digest: bigint): boolean {
+  /** Finds where a digest is, or where it would be. */
+  function find(digest: bigint): number {
     const mask = slots.length - 1;
     // The low bits choose the place; they are as random as the others.
-    for (let at = Number(digest & BigInt(mask)); ; at = (at + 1) & mask) {
-      if (slots[at] === digest) return false;
-      if (slots[at] !== 0n) continue;
-      slots[at] = digest;
-      return true;
-    }
+    let at = Number(digest & BigInt(mask));
+    while (slots[at] !== 0n && slots[at] !== digest) at = (at + 1) & mask;
+    return at;
   }
 
   function grow(): void {
     const old = slots;
     slots = new BigUint64Array(old.length * 2);
-    for (const digest of old) if (digest !== 0n) place(digest);
+    for (const digest of old) if (digest !== 0n) slots[find(digest)] = digest;
   }
 
   return {
+    has: (text) => slots[find(digestOf(text))] !== 0n,
     add(text) {
-      const digest = createHash('sha256').update(text).digest().readBigUInt64LE();
-      // Zero marks a free place.
-      const isNew = place(digest === 0n ? 1n : digest);
-      if (isNew) count += 1;
+      const digest = digestOf(text);
+      const at = find(digest);
+      if (slots[at] !== 0n) return;
+      slots[at] = digest;
+      count += 1;
       if (count > slots.length * maxLoad) grow();
-      return isNew;
     },
   };
+}
+
+function digestOf(text: string): bigint {
+  // Zero marks a free place.
+  return createHash('sha256').update(text).digest().readBigUInt64LE() || 1n;
 }
