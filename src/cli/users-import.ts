@@ -1,4 +1,5 @@
-import { createReadStream, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
 import { type FirebaseParameters, readFirebaseParameters } from '../crypto/firebase-hash.ts';
 import { type ImportOptions, type ImportSummary, importUsers } from '../users/import-flow.ts';
@@ -85,7 +86,7 @@ function collect(value: string, before: readonly string[]): string[] {
 
 async function run(path: string, options: Options): Promise<ImportSummary> {
   const importOptions = readOptions(path, options);
-  const source = path === '-' ? process.stdin : createReadStream(path);
+  const source = path === '-' ? process.stdin : await openFile(path);
   const report = options.report === undefined ? undefined : await createPrivateFile(options.report, '--report');
   try {
     return await withDeps((deps) => importUsers(deps, source, importOptions, createObserver(report)));
@@ -117,7 +118,7 @@ function readParameters(path: string): FirebaseParameters {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new CommandFailedError(`${name}: ${path} cannot be read (${(error as NodeJS.ErrnoException).code}).`);
+    throw unreadable(`${name}: ${path}`, error);
   }
   const parameters = readFirebaseParameters(text);
   if (parameters !== undefined) return parameters;
@@ -127,11 +128,21 @@ function readParameters(path: string): FirebaseParameters {
   );
 }
 
+async function openFile(path: string) {
+  try {
+    return (await open(path)).createReadStream();
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
 function explainFailure(error: unknown, path: string): unknown {
   if (error instanceof ImportStoppedError) return new CommandFailedError(error.message, { cause: error });
-  const { code, syscall, path: place } = error as NodeJS.ErrnoException;
-  const isOfFile = place === path || syscall === 'read';
-  return isOfFile ? new CommandFailedError(`${path} cannot be read (${code}).`, { cause: error }) : error;
+  return (error as NodeJS.ErrnoException).syscall === 'read' ? unreadable(path, error) : error;
+}
+
+function unreadable(path: string, error: unknown): CommandFailedError {
+  return new CommandFailedError(`${path} cannot be read (${(error as NodeJS.ErrnoException).code}).`, { cause: error });
 }
 
 function createObserver(report: PrivateFile | undefined) {
