@@ -15,7 +15,7 @@ const timePattern = '^\\d{4}-\\d{2}-\\d{2}[T ]\\d{2}:\\d{2}:\\d{2}(?:\\.\\d{1,9}
 const time = (description: string) => Type.String({ pattern: timePattern, maxLength: 40, description });
 
 /** What a line may say of a user. An empty text and null mean the same as a field that is not there. */
-export const importSchema = Type.Object(
+const importSchema = Type.Object(
   {
     email: Type.String({
       minLength: 3,
