@@ -4,9 +4,12 @@ import { createLog } from '../log.ts';
 
 const standardError = 2;
 
-/** Opens what the environment names, as the service does, for the time of one command. It logs to standard error. */
+/**
+ * Opens what the environment names, as the service does, for the time of one command, and logs to standard error. Without
+ * Redis: what users are and which hashes they have is kept in the database alone, so it may be away meanwhile.
+ */
 export async function withDeps<T>(work: (deps: Deps) => Promise<T>): Promise<T> {
-  const config = loadConfig(process.env);
+  const config = loadConfig({ ...process.env, REDIS_URL: undefined, REDIS_URL_FILE: undefined });
   const log = await createLog('warn', false, standardError);
   const deps = await createDeps(config, { log });
   try {

@@ -88,6 +88,17 @@ describeOnBackends('an imported user', {}, (system) => {
     });
   }
 
+  test('types the password as in the old system, and in any spelling once the hash is ours', async () => {
+    const email = newEmail();
+    const { password: theirs = '', hash: given } = foreignVectors.find(({ system }) => system === 'bcrypt 2y') ?? {};
+    const decomposed = theirs.normalize('NFD');
+    assert.notEqual(decomposed, theirs);
+    await importLines(system(), [{ email, password_hash: given }]);
+    assert.equal((await logIn(system(), email, decomposed)).status, 401);
+    assert.equal((await logIn(system(), email, theirs)).status, 200);
+    assert.equal((await logIn(system(), email, decomposed)).status, 200);
+  });
+
   test('whose address was never proved is invited, and the password that a stranger may have chosen is left out', async () => {
     const emails = [newEmail(), newEmail(), newEmail()];
     const lines = [
