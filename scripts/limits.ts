@@ -312,7 +312,6 @@ const others: Record<string, readonly string[]> = {
   'src/ephemeral/redis-cluster.ts': ['pollEveryMs'],
   'src/ephemeral/redis-slots.ts': ['slotCount'],
   'src/http/listener.ts': ['sweepEveryMs'],
-  'src/log.ts': ['standardOutput'],
   'src/mail/routes.ts': ['refreshSeconds'],
   'src/redis-url.ts': ['serverPort', 'sentinelPort'],
   'src/smtp-url.ts': ['implicitTlsPort', 'submissionPort'],

@@ -14,19 +14,19 @@ const secretNames = [
   'input',
 ];
 
-const standardOutput = 1;
-
 /**
  * Creates the log: JSON lines on standard output, or lines for people where that is a terminal. A command, whose output
  * is what was asked for, logs to standard error (2).
  */
-export async function createLog(level: string, isTerminal: boolean, descriptor = standardOutput): Promise<Logger> {
+export async function createLog(level: string, isTerminal: boolean, descriptor?: number): Promise<Logger> {
   const options = {
     level,
     redact: { paths: secretNames.flatMap((name) => [name, `*.${name}`]), censor: '[redacted]' },
     base: null,
   };
-  if (!isTerminal) return pino(options, pino.destination({ dest: descriptor, sync: true }));
+  if (!isTerminal) {
+    return descriptor === undefined ? pino(options) : pino(options, pino.destination({ dest: descriptor, sync: true }));
+  }
   // Loaded only here: a service that writes JSON need not carry it.
   const { default: pretty } = await import('pino-pretty');
   return pino(
@@ -36,7 +36,7 @@ export async function createLog(level: string, isTerminal: boolean, descriptor =
       ignore: 'hostname,pid',
       translateTime: 'SYS:HH:MM:ss',
       singleLine: false,
-      destination: descriptor,
+      destination: descriptor ?? 1,
     }),
   );
 }
