@@ -35,7 +35,7 @@ const meanings: Meanings = {
     'src/http/context.ts': {
       userAgentMaxLength: 'characters kept of a `User-Agent`',
     },
-    'src/http/json-body.ts': {
+    'src/strict-json.ts': {
       maxDepth: 'levels of nesting in a body',
     },
     'src/http/paging.ts': {
@@ -78,6 +78,10 @@ const meanings: Meanings = {
     'src/account/flow.ts': {
       metadataMaxBytes: '`metadata` of an account, as JSON',
     },
+    'src/account/profile-form.ts': {
+      nameMaxLength: 'characters of a name',
+      localeMaxLength: 'characters of a language tag',
+    },
     'src/account/export.ts': {
       maxSessions: 'sessions in an export',
       maxEvents: 'newest events in an export',
@@ -94,6 +98,10 @@ const meanings: Meanings = {
     'src/crypto/foreign-hash.ts': {
       scryptMaxMemoryBytes: 'memory of one foreign scrypt hash',
       pbkdf2MaxRounds: 'rounds of one foreign PBKDF2 hash',
+      bcryptMaxCost: 'cost of one foreign bcrypt hash',
+      argon2MaxMemoryKibibytes: 'KiB of memory of one foreign argon2 hash',
+      argon2MaxPasses: 'passes of one foreign argon2 hash',
+      argon2MaxLanes: 'lanes of one foreign argon2 hash',
     },
     'src/crypto/access-token.ts': {
       maxTokenLength: 'characters of an access token',
@@ -371,6 +379,29 @@ const meanings: Meanings = {
       lateMailMs: 'the wait of the oldest mail before doctor warns',
     },
   },
+  'users import and users export': {
+    'src/users/import-records.ts': {
+      recordMaxBytes: 'one line of a file',
+    },
+    'src/users/import-fields.ts': {
+      hashMaxLength: 'characters of a password hash in a file',
+      rolesMax: 'roles of one user in a file',
+      roleNameMaxLength: 'characters of the name of a role in a file',
+    },
+    'src/users/import-flow.ts': {
+      linesPerBatch: 'lines in one transaction',
+      maxLines: 'lines of one file',
+    },
+    'src/users/import-batch.ts': {
+      maxAttempts: 'tries to update an account that is being changed by others',
+    },
+    'src/users/import-user.ts': {
+      clockToleranceMs: 'that a time in a file may be ahead of this clock',
+    },
+    'src/users/export-flow.ts': {
+      usersPerRead: 'users read at once by an export',
+    },
+  },
   'copy-database': {
     'src/db/copy-connection.ts': {
       connectTimeoutMs: 'the connection',
@@ -409,7 +440,11 @@ const others: Record<string, readonly string[]> = {
   'src/doctor/database.ts': ['oldestPostgres', 'mebibyte'],
   'src/doctor/stored.ts': ['dayMs'],
   'src/ephemeral/redis-inspection.ts': ['pings'],
-  'src/crypto/foreign-hash.ts': ['minChecksumBytes'],
+  'src/cli/private-file.ts': ['bufferedCharacters'],
+  'src/cli/users-export.ts': ['progressIntervalMs'],
+  'src/cli/users-import.ts': ['progressIntervalMs', 'shownRefusals'],
+  'src/crypto/foreign-hash.ts': ['aesKeyBytes', 'aesBlockBytes'],
+  'src/crypto/foreign-spellings.ts': ['minChecksumBytes', 'minBcryptCost', 'memoryPerArgon2Lane'],
   'src/crypto/hash-worker.ts': ['workerNiceness'],
   'src/crypto/one-time-code.ts': ['codeLength'],
   'src/crypto/password-policy.ts': ['minRemainingLetters', 'minRemainingDigits', 'minAddressPart'],
@@ -429,6 +464,9 @@ const others: Record<string, readonly string[]> = {
   'src/redis-url.ts': ['serverPort', 'sentinelPort'],
   'src/smtp-url.ts': ['implicitTlsPort', 'submissionPort'],
   'src/start-error.ts': ['sqliteBusy'],
+  'src/strict-json.ts': ['stepMaxLength'],
+  'src/users/import-seen.ts': ['firstSlots'],
+  'src/users/import-records.ts': ['lineFeed', 'carriageReturn', 'quote', 'comma'],
   'src/verification/flow.ts': ['minuteMs'],
 };
 

@@ -37,7 +37,12 @@ export async function createLog(level: string, isTerminal: boolean, destination?
   const { default: pretty } = await import('pino-pretty');
   return pino(
     options,
-    pretty({ colorize: true, ignore: 'hostname,pid', translateTime: 'SYS:HH:MM:ss', singleLine: false }),
+    pretty({
+      colorize: true,
+      ignore: 'hostname,pid',
+      translateTime: 'SYS:HH:MM:ss',
+      singleLine: false,
+    }),
   );
 }
 

@@ -18,6 +18,7 @@ export const rooms: Room[] = [
       'kysely',
       'pg',
       '../sessions/store.ts',
+      '../users/import-store.ts',
       '../mail/store.ts',
       './routes.ts',
       './schemas.ts',
@@ -61,6 +62,12 @@ export const rooms: Room[] = [
       '@fastify/cors',
     ],
     allowed: ['../errors.ts', '../clock.ts', 'kysely', '../db/schema.ts', '../crypto/signing-key.ts'],
+  },
+  {
+    name: 'a further store of a feature',
+    file: 'src/login/further-store.ts',
+    forbidden: ['./flow.ts', '../sessions/store.ts', '../sessions/flow.ts', '../deps.ts', 'fastify'],
+    allowed: ['../errors.ts', 'kysely', '../db/schema.ts'],
   },
   {
     name: 'the routes of a feature',

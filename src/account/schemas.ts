@@ -6,6 +6,7 @@ import { plainSessionSchema, toSessionFields } from '../sessions/session-json.ts
 import { emailField, exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 import type { AccountExport } from './export.ts';
 import type { Account } from './flow.ts';
+import { localeMaxLength, localePattern, nameMaxLength, namePattern } from './profile-form.ts';
 
 const time = (description: string) => Type.String({ format: 'date-time', description });
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
@@ -16,17 +17,15 @@ const nullableText = (options: { minLength: number; maxLength: number; pattern: 
 
 const nameSchema = nullableText({
   minLength: 1,
-  maxLength: 200,
-  // A name ends up in mail, logs and terminals: no control characters, no line separators, nothing that
-  // turns the direction of the text around it, and something that can be seen.
-  pattern: '^(?=.*[\\p{L}\\p{N}\\p{P}\\p{S}])[^\\p{Cc}\\u2028\\u2029\\p{Bidi_Control}]+$',
+  maxLength: nameMaxLength,
+  pattern: namePattern,
   description: 'What to call the user: 1 to 200 characters, at least one visible, no control or direction characters.',
 });
 
 const localeSchema = nullableText({
   minLength: 2,
-  maxLength: 35,
-  pattern: '^[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*$',
+  maxLength: localeMaxLength,
+  pattern: localePattern,
   description: 'A language tag (BCP 47) for mail, such as `en` or `pt-BR`.',
 });
 
@@ -64,7 +63,10 @@ export const exampleUser = {
 /** A user as the API shows one. */
 export const userSchema = Type.Object(
   {
-    id: Type.String({ format: 'uuid', description: 'A UUID version 7 (RFC 9562). Never reused.' }),
+    id: Type.String({
+      format: 'uuid',
+      description: 'A UUID (RFC 9562): version 7, or what an import brought. Never reused.',
+    }),
     email: Type.String({ maxLength: emailMaxLength, description: 'The proved address in its canonical spelling.' }),
     name: nullable(Type.String()),
     locale: nullable(Type.String()),

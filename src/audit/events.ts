@@ -49,6 +49,18 @@ export const auditVocabulary = {
       'An account was deleted: by its owner, who is then the actor, or by somebody else. The events about the user lose address, user agent and details; one by the owner does too.',
     details: {},
   },
+  'users.imported': {
+    meaning: 'The operator imported a batch of users. There is one event for each batch, and none for each user.',
+    details: {
+      run: 'names the run of the command, whose batches have it in common',
+      imported: 'how many accounts were made',
+      updated: 'how many accounts were changed',
+    },
+  },
+  'users.exported': {
+    meaning: 'The operator exported the users.',
+    details: { with_hashes: 'whether with their password hashes' },
+  },
   'role.created': {
     meaning: 'A role was made.',
     details: { role: 'its name', added: 'its permissions, separated by commas', removed: 'empty', by: meaningOfManner },

@@ -12,6 +12,8 @@ import { addOpenApi } from './openapi.ts';
 import { addSecret } from './secret.ts';
 import { addServe } from './serve.ts';
 import { addUsers } from './users.ts';
+import { addUsersExport } from './users-export.ts';
+import { addUsersImport } from './users-import.ts';
 
 const exitCodesHelp = `
 Exit codes: 0 done, 1 failed, 2 arguments not understood, 3 declined, or still
@@ -34,7 +36,9 @@ export function createProgram(): Command {
   addMigrate(program);
   addDoctor(program);
   addCreateAdmin(program);
-  addUsers(program);
+  const users = addUsers(program);
+  addUsersImport(users);
+  addUsersExport(users);
   const audit = addGroup(
     program,
     'audit',

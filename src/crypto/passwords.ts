@@ -1,8 +1,8 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { isForeignHash } from './foreign-hash.ts';
 import { createHashPool, type HashObserver, type HashPool } from './hash-pool.ts';
 import { argon2Parameters, type HashScheme } from './hash-scheme.ts';
 import type { Keyring, SecretRoot } from './secrets.ts';
+import { type ParsedHash, parseStoredHash, ownTag as tag } from './stored-hash.ts';
 
 /** What a check of a password found. */
 export type PasswordCheck = {
@@ -30,16 +30,6 @@ type HasherOptions = {
   maxWaiting: number;
   observer?: HashObserver;
 };
-
-// A stored hash of our own reads `lk1:<fingerprint of the secret>:<hash in its usual encoding>`.
-const tag = 'lk1';
-const ownHashPattern = /^lk1:([0-9a-f]{16}):(\$.+)$/;
-// A malformed hash must be seen: the library would call it a mismatch, in microseconds. And a stored hash decides what
-// its check costs, so one that asks for more than seconds or a few hundred megabytes is as unreadable as a damaged one.
-const bcryptPattern = /^\$2[abxy]\$(?:0[4-9]|1[0-6])\$[./A-Za-z0-9]{53}$/;
-const argon2idPattern =
-  /^\$argon2id\$v=19\$m=(?<memory>\d{1,6}),t=(?<passes>\d{1,2}),p=(?<lanes>\d{1,2})\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,86}$/;
-const argon2Bounds = { memory: [8, 262_144], passes: [1, 10], lanes: [1, 16] } as const;
 
 /** Creates the hasher and its pool. */
 export function createPasswordHasher(options: HasherOptions): PasswordHasher {
@@ -76,28 +66,6 @@ export function createPasswordHasher(options: HasherOptions): PasswordHasher {
  */
 function preHash(root: SecretRoot, password: string): string {
   return createHmac('sha384', root.key('password-pepper')).update(password.normalize('NFKC')).digest('base64');
-}
-
-type ParsedHash = { root: SecretRoot | undefined; hash: string };
-
-/** Takes a stored hash apart, or returns undefined when its secret is not configured or its format not known. */
-function parseStoredHash(keyring: Keyring, stored: string): ParsedHash | undefined {
-  const own = ownHashPattern.exec(stored);
-  const hash = own?.[2] ?? stored;
-  const isKnownFormat = bcryptPattern.test(hash) || isBoundedArgon2id(hash) || isForeignHash(hash);
-  if (!isKnownFormat) return undefined;
-  if (own === null) return { root: undefined, hash };
-  const root = keyring.all.find((candidate) => candidate.fingerprint === own[1]);
-  return root === undefined ? undefined : { root, hash };
-}
-
-function isBoundedArgon2id(hash: string): boolean {
-  const parameters = argon2idPattern.exec(hash)?.groups;
-  if (parameters === undefined) return false;
-  return Object.entries(argon2Bounds).every(([name, [least, most]]) => {
-    const value = Number(parameters[name]);
-    return value >= least && value <= most;
-  });
 }
 
 function requireParsed(keyring: Keyring, stored: string): ParsedHash {

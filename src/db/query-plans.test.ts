@@ -19,6 +19,7 @@ import * as password from '../password/store.ts';
 import * as registration from '../registration/store.ts';
 import * as roles from '../roles/store.ts';
 import * as sessions from '../sessions/store.ts';
+import * as imports from '../users/import-store.ts';
 import * as users from '../users/store.ts';
 import * as verification from '../verification/store.ts';
 import { createPostgresDialect } from './postgres-dialect.ts';
@@ -242,6 +243,13 @@ async function callEveryStore(db: Db): Promise<string[]> {
     'maintenance.sweepDevicesUnusedFor': () => [maintenance.sweepDevicesUnusedFor(0)(db, 3, 100)],
     'maintenance.sweepKeysRetiredFor': () => [maintenance.sweepKeysRetiredFor(0)(db, 0, 100)],
     'account.lockUser': () => [account.lockUser(db, userId)],
+    'users.findExistingUsers': () => [imports.findExistingUsers(db, [email], [userId])],
+    'users.insertImportedUsers': () => [imports.insertImportedUsers(db, [newUser(), newUser()])],
+    'users.insertUserRoles': () => [imports.insertUserRoles(db, [{ user_id: userId, role_name: 'admin' }])],
+    'users.updateImportedUser': () => [imports.updateImportedUser(db, user, { name: 'Ada', updated_at: nowMs })],
+    'users.listRoles': () => [imports.listRoles(db)],
+    'users.listUsersAfter': () => [imports.listUsersAfter(db, '', 50)],
+    'users.listRolesOfUsers': () => [imports.listRolesOfUsers(db, [userId])],
     'account.findUser': () => [account.findUser(db, userId)],
     'account.listRoleNames': () => [account.listRoleNames(db, userId)],
     'account.updateProfile': () => [account.updateProfile(db, userId, { name: 'Ada', updated_at: nowMs })],
@@ -301,7 +309,7 @@ async function listQueries(connect: (log: (query: CompiledQuery) => void) => Kys
 async function listStoreFunctions(): Promise<string[]> {
   const sourceFolder = join(import.meta.dirname, '..');
   const names: string[] = [];
-  for (const path of globSync('*/store.ts', { cwd: sourceFolder })) {
+  for (const path of globSync('*/{store,*-store}.ts', { cwd: sourceFolder })) {
     const exported = (await import(join(sourceFolder, path))) as Record<string, unknown>;
     for (const name of Object.keys(exported)) names.push(`${path.split('/')[0]}.${name}`);
   }

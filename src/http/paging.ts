@@ -1,5 +1,5 @@
 import { type TSchema, Type } from 'typebox';
-import { idPattern } from '../crypto/ids.ts';
+import { userIdPattern } from '../crypto/ids.ts';
 import { fieldRefused } from '../errors.ts';
 import type { PagePosition, PageRequest } from '../paging.ts';
 
@@ -7,7 +7,7 @@ const defaultLimit = 50;
 const maxLimit = 200;
 // An address and the little around it.
 const cursorMaxLength = 400;
-const idForm = new RegExp(`^${idPattern}$`);
+const idForm = new RegExp(`^${userIdPattern}$`);
 
 /** The query parameters of every list. */
 export const pageFields = {

@@ -2,6 +2,7 @@ import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidatio
 import { HashAbandonedError, HashQueueFullError } from '../crypto/hash-pool.ts';
 import { isDatabaseUnavailable } from '../db/failures.ts';
 import { AppError, type ErrorCode, errorCatalogue, type FieldError } from '../errors.ts';
+import { escapePointer } from '../strict-json.ts';
 import type { Problem } from './schemas.ts';
 
 const maxFieldErrors = 20;
@@ -134,9 +135,4 @@ function describeFault(fault: FastifySchemaValidationError): { pointer: string; 
     default:
       return { pointer: instancePath, message: message ?? 'is not valid' };
   }
-}
-
-/** Escapes one step of a JSON Pointer (RFC 6901 section 3) and bounds its length. */
-export function escapePointer(step: string): string {
-  return step.slice(0, 100).toWellFormed().replaceAll('~', '~0').replaceAll('/', '~1');
 }
