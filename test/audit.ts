@@ -12,9 +12,9 @@ export const place = {
   address: '198.51.100.77',
 };
 
-/** Reads the events that are not among these. */
+/** Reads the events that are not among these, in the order of their types and details: ids of one moment have none. */
 export async function listNewEvents({ db }: Pick<Deps, 'db'>, known: ReadonlySet<string>) {
-  const events = await db.selectFrom('audit_events').selectAll().orderBy('type').orderBy('id').execute();
+  const events = await db.selectFrom('audit_events').selectAll().orderBy('type').orderBy('details').execute();
   return events.filter(({ id }) => !known.has(id));
 }
 

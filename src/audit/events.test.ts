@@ -473,7 +473,7 @@ describeOnBackends('the audit trail', { SESSIONS_PER_USER_MAX: '3' }, (system) =
     const [newest, oldest] = [newSecret(), newSecret()];
     const rotated = { current: createKeyring([newest]).current, all: createKeyring([newest, oldest]).all };
     const boot = () => rememberSecrets(deps.db, rotated, clock.now());
-    const fingerprints = rotated.all.map(({ fingerprint }) => fingerprint);
+    const fingerprints = rotated.all.map(({ fingerprint }) => fingerprint).sort();
     await assertOwnActs(boot, () =>
       fingerprints.map((fingerprint) => ({ type: 'secret.added', user: null, details: { fingerprint } })),
     );
