@@ -87,9 +87,11 @@ export function createRequestLog(log: Logger, metrics: Pick<Metrics, 'countReque
   };
 }
 
+/** A probe that is answered 503 was answered as it should be: worth a line, and no fault of the program. */
 function levelOf(route: string | undefined, status: number | 'aborted'): 'error' | 'info' | 'debug' {
-  if (typeof status === 'number' && status >= 500) return 'error';
-  return route !== undefined && polledRoutes.has(route) ? 'debug' : 'info';
+  const isFailure = typeof status === 'number' && status >= 500;
+  if (route === undefined || !polledRoutes.has(route)) return isFailure ? 'error' : 'info';
+  return isFailure ? 'info' : 'debug';
 }
 
 function describeStatus(status: number | 'aborted') {
