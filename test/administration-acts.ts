@@ -37,8 +37,8 @@ export const administrationActs: Record<string, Act> = {
       request: requests.change(user.id, { name: 'Ada', email: newEmail() }),
       status: 200,
       expected: () => [
-        { type: 'user.updated', user: user.id, actor, details: { fields: 'name', by } },
         { type: 'email.changed', user: user.id, actor, details: { sessions_ended: 1, by } },
+        { type: 'user.updated', user: user.id, actor, details: { fields: 'name', by } },
       ],
     };
   },

@@ -18,6 +18,7 @@ import { type Call, call } from '../../test/client.ts';
 import { newSecret } from '../../test/config.ts';
 import { ask, complete, obtainChangeCode, prove as proveChange } from '../../test/email-change.ts';
 import { guessOften } from '../../test/guessing.ts';
+import { importLines } from '../../test/importing.ts';
 import { newPassword, prove, reset } from '../../test/password-reset.ts';
 import { describeOnBackends, type System } from '../../test/system.ts';
 import { createKeyring } from '../crypto/secrets.ts';
@@ -25,6 +26,7 @@ import type { AuditEventRow } from '../db/schema.ts';
 import { listSigningKeyInfo, rememberSecrets } from '../keys/flow.ts';
 import { revokeSigningKey } from '../keys/revocation.ts';
 import { rotateSigningKeys } from '../keys/rotation.ts';
+import { exportUsers } from '../users/export-flow.ts';
 import { createActiveUser } from '../users/flow.ts';
 import { type AuditEventType, auditVocabulary, type DetailsOf } from './events.ts';
 import { erasePending } from './flow.ts';
@@ -456,6 +458,22 @@ describeOnBackends('the audit trail', { SESSIONS_PER_USER_MAX: '3' }, (system) =
       details = revoked && { activated: '', next: '', ...revoked, operator: 'ada' };
     };
     await assertOwnActs(revoke, () => (details ? [{ type: 'keys.revoked', user: null, details }] : []));
+  });
+
+  test('tells of a batch of imported users, and of an export', async () => {
+    const { deps } = system();
+    const details = { run: 'of the import', imported: 1, updated: 0 };
+    const known = new Set((await listNewEvents(deps, new Set())).map(({ id }) => id));
+    await importLines(system(), [{ email: newEmail() }]);
+    const [imported] = await listNewEvents(deps, known);
+    const { run } = JSON.parse(imported?.details ?? '{}');
+    assert.match(run, /^[0-9a-f-]{36}$/);
+    assertEvents(imported ? [imported] : [], [{ type: 'users.imported', user: null, details: { ...details, run } }]);
+    const read = async () => {
+      for await (const _piece of exportUsers(deps, { format: 'csv', withHashes: false }));
+    };
+    const exported = { type: 'users.exported', user: null, details: { with_hashes: false } } as const;
+    await assertOwnActs(read, () => [exported]);
   });
 
   test('tells of an account that the operator made, with nobody as the actor', async () => {

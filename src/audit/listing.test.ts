@@ -32,12 +32,13 @@ describeOnBackends('the list of audit events', {}, (system) => {
       id: event?.id,
       type: 'login.failed',
       occurred_at: timeNow(),
-      actor_id: user.id,
+      // A wrong password proves nobody.
+      actor_id: null,
       user_id: user.id,
       client_address: '127.0.0.1',
       user_agent: 'lightMyRequest',
       request_id: login.body.request_id,
-      details: { method: 'password' },
+      details: { method: 'password', attempt: 'compared' },
     });
   });
 
