@@ -23,7 +23,7 @@ of anything, a token or key that is not genuine, what a limit refuses (the metri
 refused because it is malformed.
 
 When a user is deleted, \`client_address\`, \`user_agent\` and \`details\` of the events about the user become blank; the ids
-stay. After \`AUDIT_RETENTION_DAYS\` events are removed.
+stay. Of what the user did to others only address and device go. After \`AUDIT_RETENTION_DAYS\` events are removed.
 
 ## That nobody changed it
 

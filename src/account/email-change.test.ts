@@ -78,7 +78,8 @@ describeOnBackends('e-mail change', {}, (system) => {
     assert.ok(!mail?.text.includes(email), 'whoever reads the old mailbox need not learn the new address');
     const query = system().deps.db.selectFrom('audit_events').selectAll().where('user_id', '=', user.id);
     const [event] = await query.where('type', '=', 'email.changed').execute();
-    assert.deepEqual([event?.actor_id, event?.details], [user.id, '{}']);
+    const details = { sessions_ended: 0, by: 'owner' };
+    assert.deepEqual([event?.actor_id, JSON.parse(event?.details ?? '{}')], [user.id, details]);
   });
 
   test('sessions go on through the change', async () => {
