@@ -18,10 +18,10 @@ const progressIntervalMs = 2_000;
 
 // Lines of at most 80 characters, as Commander makes them.
 const explanation = `
-It reads every sealed event and every seal, changes nothing, and may run while the
-service does. SECRET_KEY, in production and wherever it is set, must be the list
-that the service has; with a value that was taken out of the list its seals can
-only be compared, and a later seal has to vouch for them.
+It reads every sealed event and every seal, changes nothing, and may run while
+the service does. SECRET_KEY, in production and wherever it is set, must be the
+list that the service has; with a value that was taken out of the list its seals
+can only be compared, and a later seal has to vouch for them.
 
 What it cannot see is that the newest end was cut off. So note the newest seal
 that it prints, or that the service writes into its log, somewhere else:
