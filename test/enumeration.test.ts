@@ -140,7 +140,6 @@ describeOnBackends(
       const owners = {
         active: {},
         disabled: { status: 'disabled' },
-        invited: { status: 'invited', password_hash: null },
       };
       let expected: Seen | undefined;
       for (const [status, columns] of Object.entries(owners)) {

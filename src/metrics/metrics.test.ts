@@ -197,7 +197,7 @@ describeOnBackends('what is counted', {}, (system, backend) => {
       'latchkey_http_requests_total{method=GET,route=/users/me,status=401}',
       'latchkey_http_request_duration_seconds_count{method=GET,route=/users/me}',
     ]);
-    const unknown = `/users/${newEmail()}`;
+    const unknown = `/unknown/${newEmail()}`;
     assert.deepEqual(await requests(() => call(system(), { method: 'GET', path: unknown })), [
       'latchkey_http_requests_total{method=GET,route=unmatched,status=404}',
       'latchkey_http_request_duration_seconds_count{method=GET,route=unmatched}',
