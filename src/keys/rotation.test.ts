@@ -43,7 +43,7 @@ describeOnBackends('rotation of the signing keys', {}, (system) => {
       .execute();
     assert.deepEqual(
       events.map(({ details }) => JSON.parse(details)),
-      [rotation],
+      [{ ...rotation, operator: '' }],
     );
   });
 
