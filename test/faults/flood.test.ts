@@ -20,6 +20,8 @@ const settings = {
   RATE_LIMITS: 'on',
   TRUST_PROXY: '127.0.0.1',
   HASH_QUEUE_MAX: String(queueMax),
+  // A login of the flood must not end the sessions that are watched.
+  SESSIONS_PER_USER_MAX: '1000',
 };
 let addresses = 0;
 
