@@ -52,7 +52,6 @@ const meanings: Meanings = {
     },
     'src/http/limit-counter.ts': {
       redisDeadlineMs: 'an answer of Redis about a limit, before this process’s own count is used alone',
-      pauseMs: 'for which Redis is then not asked about limits',
       maxKeysPerPolicy: 'clients or accounts that a process counts one by one for each policy of a limit',
       crowds: 'crowds in which it counts the others together',
     },
@@ -229,14 +228,15 @@ const meanings: Meanings = {
     },
     'src/ephemeral/shared-throttle.ts': {
       answerLimitMs: 'a question about an attempt, before this process’s own count is used alone',
-      pauseMs: 'after a failure, for which it is used alone',
     },
     'src/ephemeral/session-cache.ts': {
       sessionCacheLifeMs: 'an entry of the session cache',
       blockMs: 'for which a revocation keeps a user’s sessions out of it',
       lookUpDeadlineMs: 'a look into it, before the database is asked',
       blockDeadlineMs: 'a revocation’s wait for Redis to confirm it',
-      pauseMs: 'after a failure, for which the cache is left alone',
+    },
+    'src/ephemeral/redis-pause.ts': {
+      pauseMs: 'after a failure, for which limits and waits are this process’s own and the cache is left alone',
     },
   },
   'State in this process, without Redis': {

@@ -1,5 +1,5 @@
-import { answerWithin } from '../deadline.ts';
 import type { RedisConnection } from './redis-connection.ts';
+import { createRedisPause } from './redis-pause.ts';
 
 /**
  * What the guard found in the database, kept in Redis for every instance for a few seconds. The database is the
@@ -27,40 +27,28 @@ const blockMs = 120_000;
 // A look-up that takes longer is slower than the database that it is to spare.
 const lookUpDeadlineMs = 100;
 const blockDeadlineMs = 500;
-// While Redis fails, nobody waits for it again and again.
-const pauseMs = 1_000;
 
 /** Creates the cache. Each step is a script on one key, so it works on a cluster too. */
 export function createSessionCache(client: RedisConnection, prefix: string): SessionCache {
-  let pausedUntilMs = 0;
-  const isPaused = () => performance.now() < pausedUntilMs;
+  const pause = createRedisPause();
   const keyOf = (userId: string) => `${prefix}sessions:{${userId}}`;
   const keyOfAll = `${prefix}sessions-blocked`;
 
-  async function within<T>(deadlineMs: number, answer: Promise<T>): Promise<T> {
-    try {
-      return await answerWithin(deadlineMs, answer);
-    } catch (error) {
-      pausedUntilMs = performance.now() + pauseMs;
-      throw error;
-    }
-  }
-
   async function confirm(send: (lifeMs: string) => Promise<unknown>): Promise<void> {
-    const wasPaused = isPaused();
+    const wasPaused = pause.isOn();
     // Sent all the same, so that it is carried out where Redis only stands still.
     const blocked = send(String(blockMs));
-    await within(wasPaused ? lookUpDeadlineMs : blockDeadlineMs, blocked);
+    await pause.within(wasPaused ? lookUpDeadlineMs : blockDeadlineMs, blocked);
   }
 
   return {
     async read(userId, sessionId) {
-      if (isPaused()) return undefined;
+      if (pause.isOn()) return undefined;
       // Two keys, which a cluster may keep on two servers, so they are not read in one moment. They need not be: whoever
       // asks after a change of a role was committed finds the block, which was there before.
       const isBlocked = client.latchkeySessionsBlocked(keyOfAll);
       const entry = client.latchkeySessionRead(keyOf(userId), sessionId);
-      const both = within(lookUpDeadlineMs, Promise.all([isBlocked, entry]));
+      const both = pause.within(lookUpDeadlineMs, Promise.all([isBlocked, entry]));
       // The connection reports its own failures.
       const [blocked, found] = await both.catch(() => [true, undefined] as const);
       return blocked ? undefined : found;
@@ -68,9 +56,9 @@ export function createSessionCache(client: RedisConnection, prefix: string): Ses
 
     async fill(userId, sessionId, entry, readAtMs) {
       const lifeMs = Math.floor(sessionCacheLifeMs - (performance.now() - readAtMs));
-      if (isPaused() || lifeMs <= 0) return;
+      if (pause.isOn() || lifeMs <= 0) return;
       const filled = client.latchkeySessionFill(keyOf(userId), sessionId, String(lifeMs), entry);
-      await within(lookUpDeadlineMs, filled).catch(() => {});
+      await pause.within(lookUpDeadlineMs, filled).catch(() => {});
     },
 
     block: (userId) => confirm((life) => client.latchkeySessionBlock(keyOf(userId), life)),

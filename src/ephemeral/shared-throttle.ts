@@ -1,11 +1,9 @@
-import { answerWithin } from '../deadline.ts';
 import type { RedisConnection } from './redis-connection.ts';
+import { createRedisPause } from './redis-pause.ts';
 import { createMemoryThrottle, type Throttle } from './throttle.ts';
 
 // Nobody logs in faster for a slow answer, and this process's own count stands in for it.
 const answerLimitMs = 500;
-// While Redis fails, nobody waits for it again and again.
-const pauseMs = 1_000;
 
 /**
  * Counts in this process always, and with Redis for all instances together; the stricter count holds. So a Redis that
@@ -15,15 +13,14 @@ export function createThrottle(redis: RedisConnection | undefined, prefix: strin
   const own = createMemoryThrottle();
   if (redis === undefined) return own;
   const keyOf = (key: string) => `${prefix}guessing:${key}`;
-  let pausedUntilMs = 0;
+  const pause = createRedisPause();
 
   async function ask<T>(otherwise: T, question: () => Promise<T>): Promise<T> {
-    if (performance.now() < pausedUntilMs) return otherwise;
+    if (pause.isOn()) return otherwise;
     try {
-      return await answerWithin(answerLimitMs, question());
+      return await pause.within(answerLimitMs, question());
     } catch {
       // The connection reports its own failures.
-      pausedUntilMs = performance.now() + pauseMs;
       return otherwise;
     }
   }

@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
-import { answerWithin } from '../deadline.ts';
 import type { Deps } from '../deps.ts';
+import { createRedisPause, type RedisPause } from '../ephemeral/redis-pause.ts';
 import { formatStretch, type LimitPolicy } from '../limit-grammar.ts';
 
 /** What is known of one policy for one key, the request that is counted included. */
@@ -16,15 +16,17 @@ export type LimitCounter = {
   look(key: string): Promise<Reading>;
 };
 
-/** For how long Redis is not asked, after an answer that did not come. Shared by the counters that one request meets. */
-export type RedisPause = { untilMs: number };
+type CounterOptions = {
+  name: string;
+  policy: LimitPolicy;
+  maxKeys?: number;
+  /** Shared by the counters that one request meets, so that it does not wait for each of them. */
+  pause?: RedisPause;
+};
 
-type CounterOptions = { name: string; policy: LimitPolicy; maxKeys?: number; pause?: RedisPause };
 type OwnReading = { isCrowd: boolean; result: RateLimiterRes };
 
 const redisDeadlineMs = 1_000;
-// A request meets several counters, and while Redis fails nobody waits for each of them.
-const pauseMs = 1_000;
 const maxKeysPerPolicy = 20_000;
 const crowds = 1_024;
 
@@ -33,7 +35,7 @@ const crowds = 1_024;
  * Redis that goes away, is flushed or hangs makes a limit no looser than one instance's own.
  */
 export function createLimitCounter({ redis, redisPrefix }: Deps, options: CounterOptions): LimitCounter {
-  const { name, policy, maxKeys = maxKeysPerPolicy, pause = { untilMs: 0 } } = options;
+  const { name, policy, maxKeys = maxKeysPerPolicy, pause = createRedisPause() } = options;
   const { requests, perSeconds, scope } = policy;
   const limiterOptions = {
     points: requests,
@@ -51,7 +53,7 @@ export function createLimitCounter({ redis, redisPrefix }: Deps, options: Counte
     const own = points === 0 ? await ours.look(key) : await ours.consume(key);
     // Where this process knows enough to refuse, Redis is left alone. What a crowd has used up is no single client's.
     const isDecided = shared === undefined || (!own.isCrowd && own.result.consumedPoints > requests);
-    const isAlone = isDecided || performance.now() < pause.untilMs;
+    const isAlone = isDecided || pause.isOn();
     return toReading(policy, isAlone ? own.result : await stricter(own, shared.consume(key, points), pause));
   }
 
@@ -60,11 +62,10 @@ export function createLimitCounter({ redis, redisPrefix }: Deps, options: Counte
 
 async function stricter(own: OwnReading, shared: Promise<RateLimiterRes>, pause: RedisPause): Promise<RateLimiterRes> {
   try {
-    const all = await answerWithin(redisDeadlineMs, settle(shared));
+    const all = await pause.within(redisDeadlineMs, settle(shared));
     return own.isCrowd || all.consumedPoints > own.result.consumedPoints ? all : own.result;
   } catch {
     // The connection reports its own failures.
-    pause.untilMs = performance.now() + pauseMs;
     return own.result;
   }
 }

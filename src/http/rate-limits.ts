@@ -3,11 +3,12 @@ import { clientNetwork } from '../client-network.ts';
 import { hmacSha256 } from '../crypto/secrets.ts';
 import type { Deps } from '../deps.ts';
 import { canonicalEmailAddress } from '../email-address.ts';
+import { createRedisPause, type RedisPause } from '../ephemeral/redis-pause.ts';
 import { AppError } from '../errors.ts';
 import { formatStretch, type LimitPolicy, type LimitScope } from '../limit-grammar.ts';
 import type { LimitName } from '../limit-table.ts';
 import { clientAddress } from './client-address.ts';
-import { createLimitCounter, type LimitCounter, type Reading, type RedisPause } from './limit-counter.ts';
+import { createLimitCounter, type LimitCounter, type Reading } from './limit-counter.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -37,7 +38,7 @@ export function createRateLimits(deps: Deps): RateLimitHooks {
   const { rateLimits } = deps.config;
   if (rateLimits === undefined) return { limit: () => async () => {}, limitAccount: async () => {} };
   const limits = new Map<LimitName, Limit>();
-  const pause: RedisPause = { untilMs: 0 };
+  const pause = createRedisPause();
   return {
     limit(name) {
       const limit = limits.get(name) ?? createLimit(deps, { name, policies: rateLimits[name], pause });
