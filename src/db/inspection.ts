@@ -1,10 +1,9 @@
 import { existsSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
-import { Kysely, sql } from 'kysely';
+import { sql } from 'kysely';
 import pg from 'pg';
-import { createPostgresDialect, readConnectionConfig } from './postgres-dialect.ts';
-import type { Db, Schema } from './schema.ts';
-import { createSqliteDialect } from './sqlite-dialect.ts';
+import { readConnectionConfig } from './postgres-dialect.ts';
+import type { Db } from './schema.ts';
 
 // What an operator should know of a database, read without changing anything of it: no file, no table, no setting.
 
@@ -89,19 +88,6 @@ async function compareClocks(readMs: () => Promise<number>) {
   const theirsMs = await readMs();
   const afterMs = Date.now();
   return { clockAheadMs: theirsMs - (beforeMs + afterMs) / 2, clockErrorMs: (afterMs - beforeMs) / 2 };
-}
-
-/** Runs a look at the rows of a database, which must be there, on a connection of its own. */
-export async function withRows<T>(url: string, look: (db: Db) => Promise<T>): Promise<T> {
-  const dialect = url.startsWith(sqlitePrefix)
-    ? createSqliteDialect(url.slice(sqlitePrefix.length), { isReadOnly: true })
-    : createPostgresDialect(url, { purpose: 'requests', maxConnections: 1, onConnectionError: () => {} }).dialect;
-  const db = new Kysely<Schema>({ dialect });
-  try {
-    return await look(db);
-  } finally {
-    await db.destroy();
-  }
 }
 
 /** A value of SECRET_KEY that this database has worked with, and whether passwords are still hashed under it. */

@@ -1,9 +1,7 @@
 import { existsSync } from 'node:fs';
-import { Kysely } from 'kysely';
 import { readMigrationState } from './migrate.ts';
-import { createPostgresDialect } from './postgres-dialect.ts';
-import type { Db, Schema } from './schema.ts';
-import { createSqliteDialect } from './sqlite-dialect.ts';
+import { withRows } from './read-only.ts';
+import type { Db } from './schema.ts';
 
 /** There is no database of this version to read. */
 export class SnapshotRefusedError extends Error {
@@ -20,12 +18,8 @@ export async function readSnapshot<T>(url: string, work: (tx: Db) => Promise<T>)
   const isSqlite = url.startsWith(sqlitePrefix);
   const path = url.slice(sqlitePrefix.length);
   if (isSqlite && !existsSync(path)) throw new SnapshotRefusedError(`there is no file ${path}.`);
-  const dialect = isSqlite
-    ? createSqliteDialect(path, { isReadOnly: true })
-    : createPostgresDialect(url, { purpose: 'requests', maxConnections: 1, onConnectionError: () => {} }).dialect;
-  const db = new Kysely<Schema>({ dialect });
-  try {
-    return await db
+  return withRows(url, (db) =>
+    db
       .transaction()
       .setIsolationLevel('repeatable read')
       .setAccessMode('read only')
@@ -35,8 +29,6 @@ export async function readSnapshot<T>(url: string, work: (tx: Db) => Promise<T>)
         throw new SnapshotRefusedError(
           'it is empty, or was last used by an older version of Latchkey. Start this version once on it.',
         );
-      });
-  } finally {
-    await db.destroy();
-  }
+      }),
+  );
 }

@@ -1,5 +1,5 @@
 import { type Config, isLoopback } from '../config.ts';
-import { withRows } from '../db/inspection.ts';
+import { withRows } from '../db/read-only.ts';
 import { listSigningKeyInfo } from '../keys/flow.ts';
 import { type Finding, ok, problem, skipped, warning } from './finding.ts';
 

@@ -1,6 +1,7 @@
 import type { Config } from '../config.ts';
 import { createKeyring, type Keyring } from '../crypto/secrets.ts';
-import { countOutbox, listSecretUses, type OutboxBacklog, type SecretUse, withRows } from '../db/inspection.ts';
+import { countOutbox, listSecretUses, type OutboxBacklog, type SecretUse } from '../db/inspection.ts';
+import { withRows } from '../db/read-only.ts';
 import { listSigningKeyInfo, type SigningKeyInfo } from '../keys/flow.ts';
 import { type Finding, ok, problem, skipped, warning } from './finding.ts';
 

@@ -61,9 +61,9 @@ export async function refusePassword(deps: Deps, refused: RefusedPassword, conte
 /** Tells the operator, and nobody else, what the refusal was for. */
 function countRefusal({ metrics }: Deps, { owner, attempt, use }: RefusedPassword): void {
   const { check, isThrottled, isSuspended, lane } = attempt;
-  if (isThrottled || isSuspended) metrics.countThrottled(lane.kind, isThrottled ? 'throttled' : 'suspended');
-  const outcome = check.unreadable ? 'unreadable_hash' : 'wrong_password';
   const isHeldUp = isThrottled || isSuspended;
+  if (isHeldUp) metrics.countThrottled(lane.kind, isThrottled ? 'throttled' : 'suspended');
+  const outcome = check.unreadable ? 'unreadable_hash' : 'wrong_password';
   if (use !== 'password') metrics.countConfirmation(use, isHeldUp ? 'throttled' : outcome);
   else if (owner === undefined) metrics.countLogin('password', 'unknown_address');
   else if (isHeldUp) metrics.countLogin('password', 'throttled');
