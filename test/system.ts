@@ -8,7 +8,7 @@ import { sql } from 'kysely';
 import pg from 'pg';
 import type { DestinationStream } from 'pino';
 import { buildApp } from '../src/app.ts';
-import { loadConfig } from '../src/config.ts';
+import { type Config, loadConfig } from '../src/config.ts';
 import { createDeps, type Deps } from '../src/deps.ts';
 import type { ApiInstance } from '../src/http/api.ts';
 import { createLog } from '../src/log.ts';
@@ -76,26 +76,25 @@ export async function startSystem(
     ...scratch.environment,
     ...environment,
   });
-  const log = await createLog(config.environment.LOG_LEVEL, false, destination);
-  const deps = await createDeps(config, { log, clock, redisPrefix: scratch.redisPrefix });
-  if (deps.redis !== undefined) await waitUntilReady(deps);
-  const app = await buildApp(deps);
+  const system = await openSystem(config, { clock, redisPrefix: scratch.redisPrefix, destination });
   return {
-    app,
-    deps,
-    clock,
+    ...system,
     async close() {
-      await recordSystem(deps);
-      await app.close();
-      await deps.close();
+      await system.close();
       await scratch.remove();
     },
   };
 }
 
 /** Starts a second instance on the database, the Redis and the secret of a system. Close it before that one. */
-export async function startPeer({ deps: { config, redisPrefix }, clock }: System): Promise<System> {
-  const log = await createLog(config.environment.LOG_LEVEL, false, recordingDestination);
+export function startPeer({ deps: { config, redisPrefix }, clock }: System): Promise<System> {
+  return openSystem(config, { clock, redisPrefix, destination: recordingDestination });
+}
+
+type Surroundings = { clock: TestClock; redisPrefix: string; destination: DestinationStream | undefined };
+
+async function openSystem(config: Config, { clock, redisPrefix, destination }: Surroundings): Promise<System> {
+  const log = await createLog(config.environment.LOG_LEVEL, false, destination);
   const deps = await createDeps(config, { log, clock, redisPrefix });
   if (deps.redis !== undefined) await waitUntilReady(deps);
   const app = await buildApp(deps);
