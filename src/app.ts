@@ -1,5 +1,4 @@
 import cors from '@fastify/cors';
-import helmet from '@fastify/helmet';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import { type FastifyRequest, fastify, LogController } from 'fastify';
 import { registerAccount } from './account/routes.ts';
@@ -20,18 +19,21 @@ import {
   limitConnections,
   refuseManyHeaders,
 } from './http/connection-limits.ts';
+import { registerDocs } from './http/docs.ts';
 import { registerErrorPage } from './http/error-page.ts';
 import { requireOneHost, requirePlainUtf8 } from './http/headers.ts';
 import { registerHealth } from './http/health.ts';
 import { parseJsonBody } from './http/json-body.ts';
 import { watchRoutes } from './http/method-not-allowed.ts';
 import { registerMetrics } from './http/metrics.ts';
-import { registerDocs, registerOpenApi } from './http/openapi.ts';
+import { registerOpenApi } from './http/openapi.ts';
 import { sendProblem } from './http/problem.ts';
 import { createRateLimits } from './http/rate-limits.ts';
 import { createRequestLog, type RequestLog } from './http/request-log.ts';
 import type { RouteTools } from './http/route-tools.ts';
 import { problemSchema } from './http/schemas.ts';
+import { registerSecurityHeaders } from './http/security-headers.ts';
+import { buildSerializer } from './http/serialization.ts';
 import { compileValidator } from './http/validation.ts';
 import { registerKeys } from './keys/routes.ts';
 import { registerLogin } from './login/routes.ts';
@@ -49,7 +51,7 @@ const bodyLimitBytes = 32 * 1024;
 
 /** Builds the HTTP application: plugins, error handling, then every feature in order. */
 export async function buildApp(deps: Deps, limits = connectionLimits): Promise<ApiInstance> {
-  const { DOCS, METRICS_TOKEN } = deps.config.environment;
+  const { DOCS, METRICS_TOKEN, PUBLIC_URL } = deps.config.environment;
   const { app, finish } = createInstance(deps, limits);
   app.setValidatorCompiler(compileValidator);
   app.removeAllContentTypeParsers();
@@ -61,7 +63,8 @@ export async function buildApp(deps: Deps, limits = connectionLimits): Promise<A
   for (const schema of [problemSchema, userSchema, sessionSchema, ...tokenSchemas, roleSchema, auditEventSchema])
     app.addSchema(schema);
 
-  await registerSecurityHeaders(app, deps);
+  registerSecurityHeaders(app, { isHttps: PUBLIC_URL.startsWith('https:') });
+  await registerCors(app, deps);
   await registerOpenApi(app, METRICS_TOKEN !== undefined);
   const answerOtherMethods = watchRoutes(app);
 
@@ -83,7 +86,7 @@ export async function buildApp(deps: Deps, limits = connectionLimits): Promise<A
   if (METRICS_TOKEN !== undefined) registerMetrics(app, deps);
   registerErrorPage(app);
   if (deps.mailbox !== undefined && servesMailbox(deps.config)) registerMailbox(app, deps, deps.mailbox);
-  if (DOCS === 'on') await registerDocs(app);
+  if (DOCS === 'on') registerDocs(app);
   answerOtherMethods();
   return finish();
 }
@@ -114,8 +117,9 @@ function createInstance(deps: Deps, limits: ConnectionLimits): Instance {
   app.addHook('onRequest', requireOneHost);
   app.addHook('onRequest', refuseManyHeaders);
   // Whoever reuses a connection in the moment of a stop is answered, and told to reuse it no more.
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, payload, done) => {
     if (deps.isStopping()) reply.header('connection', 'close');
+    done(null, payload);
   });
   const finish = async () => {
     app.server.prependListener('request', connectionErrors.watchRequest);
@@ -140,6 +144,7 @@ function createServer({ config, log }: Deps, parts: ServerParts): ApiInstance {
     genReqId: () => newId(),
     // An id of the caller's own could forge the trail in the log.
     requestIdHeader: false,
+    schemaController: { compilersFactory: { buildSerializer } },
     logController: new LogController({ requestIdLogLabel: 'request_id', disableRequestLogging: true }),
     routerOptions: { ignoreTrailingSlash: false, caseSensitive: true, maxParamLength: 128 },
     frameworkErrors: (error, request, reply) => {
@@ -153,16 +158,7 @@ function createServer({ config, log }: Deps, parts: ServerParts): ApiInstance {
   }).withTypeProvider<TypeBoxTypeProvider>();
 }
 
-async function registerSecurityHeaders(app: ApiInstance, { config }: Deps): Promise<void> {
-  const isHttps = config.environment.PUBLIC_URL.startsWith('https:');
-  await app.register(helmet, {
-    // The API answers with JSON; the few pages set a policy of their own.
-    contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
-    strictTransportSecurity: isHttps ? { maxAge: 31_536_000, includeSubDomains: false } : false,
-    frameguard: { action: 'deny' },
-    referrerPolicy: { policy: 'no-referrer' },
-    crossOriginResourcePolicy: { policy: 'same-origin' },
-  });
+async function registerCors(app: ApiInstance, { config }: Deps): Promise<void> {
   if (config.corsOrigins.length === 0) return;
   await app.register(cors, {
     origin: [...config.corsOrigins],

@@ -1,11 +1,11 @@
-import { existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { getSystemErrorMessage } from 'node:util';
-import { Value } from 'typebox/value';
+import { Ajv } from 'ajv';
+import { ConfigError, describeFileError } from './config-error.ts';
 import { type Environment, environmentSchema, fileVariables } from './config-schema.ts';
-import { randomToken } from './crypto/secrets.ts';
+import { findDevelopmentSecret, findSecretProblems, readOrMakeDevelopmentSecret } from './config-secrets.ts';
 import { findPostgresUrlFault } from './db/postgres-url.ts';
 import { type RateLimits, readRateLimits } from './limit-table.ts';
 import { findRedisUrlFault } from './redis-url.ts';
@@ -24,29 +24,20 @@ export type Config = {
   rateLimits: RateLimits | undefined;
 };
 
-type Property = { type?: string; anyOf?: { const: string }[]; description?: string };
+type Property = { type?: string; default?: unknown; anyOf?: { const: string }[]; description?: string };
 type RawEnvironment = Readonly<Record<string, string | undefined>>;
 
-/** Thrown at the start with everything that is wrong, so that it can be mended in one go. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-  readonly problems: readonly string[];
-
-  constructor(problems: readonly string[]) {
-    super(`The configuration is not usable:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`);
-    this.problems = problems;
-  }
-}
-
 const properties = environmentSchema.properties as Record<string, Property>;
+const schemaDefaults = Object.fromEntries(
+  Object.entries(properties).flatMap(([name, property]) =>
+    property.default === undefined ? [] : [[name, property.default]],
+  ),
+);
+// The validator of requests, which is loaded anyway; TypeBox has one of its own, in three hundred further files.
+const ajv = new Ajv({ allErrors: true, strict: true });
 const defaultDataDir = './data';
-const minSecretBytes = 32;
-const minDistinctCharacters = 10;
 const productionMinBcryptCost = 10;
 const productionMinMetricsToken = 32;
-// Words that turn up in examples and never in 32 random bytes.
-const exampleSecretPattern = /change.?me|example|secret|password|latchkey|your.?key|0123456789abcdef/i;
-
 /** Reads and validates the environment. Throws ConfigError with all problems at once. */
 export function loadConfig(raw: RawEnvironment): Config {
   const problems: string[] = [];
@@ -91,9 +82,8 @@ export function loadAuditSettings(raw: RawEnvironment): AuditSettings {
   );
   if (problems.length > 0) throw new ConfigError(problems);
   if (given !== undefined) return { databaseUrl, secretKeys: splitList(given) };
-  const path = developmentSecretPath(settings.dataDir);
-  const isMade = raw.NODE_ENV !== 'production' && existsSync(path);
-  return { databaseUrl, secretKeys: isMade ? [withFile(path, () => readFileSync(path, 'utf8').trim())] : [] };
+  const made = raw.NODE_ENV === 'production' ? undefined : findDevelopmentSecret(settings.dataDir);
+  return { databaseUrl, secretKeys: made === undefined ? [] : [made] };
 }
 
 /** Reads DATA_DIR, how long the database is waited for, and DATABASE_URL where it is set. Throws ConfigError. */
@@ -120,7 +110,7 @@ export function databaseUrlOf({ dataDir, databaseUrl }: Pick<DatabaseSettings, '
 
 /** Says what is wrong with the URL of a database, without repeating it: it may hold a password. */
 export function findDatabaseUrlFault(url: string): string | undefined {
-  if (!Value.Check(environmentSchema.properties.DATABASE_URL, url)) return 'must be sqlite:<path> or postgres://…';
+  if (!ajv.validate(environmentSchema.properties.DATABASE_URL, url)) return 'must be sqlite:<path> or postgres://…';
   return url.startsWith('sqlite:') ? undefined : findUrlFault(url);
 }
 
@@ -159,7 +149,8 @@ function withDefaults(given: Record<string, string>, isProduction: boolean): Rec
   const port = given.PORT ?? '8000';
   const publicUrl = given.PUBLIC_URL ?? `http://localhost:${port}`;
   const dataDir = given.DATA_DIR ?? defaultDataDir;
-  const defaults = Value.Default(environmentSchema, {
+  return {
+    ...schemaDefaults,
     HOST: isProduction ? '0.0.0.0' : 'localhost',
     PUBLIC_URL: publicUrl,
     DATABASE_URL: databaseUrlOf({ dataDir, databaseUrl: undefined }),
@@ -167,8 +158,8 @@ function withDefaults(given: Record<string, string>, isProduction: boolean): Rec
     MAIL_FROM: 'Latchkey <no-reply@localhost>',
     HASH_THREADS: Math.min(availableParallelism(), 8),
     ACCESS_TOKEN_AUDIENCE: publicUrl,
-  }) as Record<string, unknown>;
-  return { ...defaults, ...given };
+    ...given,
+  };
 }
 
 /** Only decimal digits are an integer: `0x22`, `1e3` and `12.5` are somebody's mistake and stay text, which is refused. */
@@ -181,11 +172,14 @@ function readIntegers(values: Record<string, unknown>): Record<string, unknown> 
 }
 
 function findSchemaProblems(environment: unknown): string[] {
-  const problems = Value.Errors(environmentSchema, environment).map(({ instancePath, keyword, message }) => {
+  if (ajv.validate(environmentSchema, environment)) return [];
+  const problems = (ajv.errors ?? []).map(({ instancePath, keyword, message }) => {
     const name = instancePath.slice(1);
     const { anyOf, description } = properties[name] ?? {};
     if (anyOf !== undefined) return `${name} must be one of ${anyOf.map((option) => option.const).join(', ')}`;
-    return keyword === 'pattern' ? `${name} has the wrong form. ${description}` : `${name} ${message}`;
+    return keyword === 'pattern'
+      ? `${name} has the wrong form. ${description}`
+      : `${name} ${message?.replace('NOT', 'not')}`;
   });
   return [...new Set(problems)];
 }
@@ -260,66 +254,6 @@ function isAddressOrRange(item: string): boolean {
   if (prefix === undefined) return true;
   // A range of everybody is no proxy.
   return /^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128);
-}
-
-function findSecretProblems(secrets: readonly string[]): string[] {
-  const faults = secrets.flatMap((secret, index) => {
-    const fault = findSecretFault(secret);
-    return fault === undefined ? [] : [`SECRET_KEY: value ${index + 1} ${fault}`];
-  });
-  return new Set(secrets).size === secrets.length ? faults : [...faults, 'SECRET_KEY names the same value twice'];
-}
-
-function findSecretFault(secret: string): string | undefined {
-  if (Buffer.byteLength(secret) < minSecretBytes) return `is shorter than ${minSecretBytes} bytes`;
-  if (new Set(secret).size < minDistinctCharacters) return 'repeats too few characters to be random';
-  if (exampleSecretPattern.test(secret)) return 'looks like an example; make one with: openssl rand -base64 48';
-  return undefined;
-}
-
-function developmentSecretPath(dataDir: string): string {
-  return join(dataDir, 'secret.key');
-}
-
-/** In development a missing key is made once and kept, so that sessions survive a restart. */
-function readOrMakeDevelopmentSecret(dataDir: string): string {
-  const path = developmentSecretPath(dataDir);
-  const secret = withFile(path, () => {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    if (!existsSync(path)) makeSecretFile(path);
-    return readFileSync(path, 'utf8').trim();
-  });
-  const fault = findSecretFault(secret);
-  if (fault === undefined) return secret;
-  throw new ConfigError([`the secret in ${path} ${fault}; put the old file back, or delete it together with the data`]);
-}
-
-/** A crash leaves no half file, and of two processes that start together one makes it and both read the same. */
-function makeSecretFile(path: string): void {
-  const draft = `${path}.${randomToken()}`;
-  writeFileSync(draft, `${randomToken()}${randomToken()}\n`, { mode: 0o600, flag: 'wx', flush: true });
-  try {
-    linkSync(draft, path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  } finally {
-    unlinkSync(draft);
-  }
-}
-
-function withFile<T>(path: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    throw new ConfigError([
-      `DATA_DIR: ${path} cannot be read or made: ${describeFileError(error)}. Mend that, or set SECRET_KEY`,
-    ]);
-  }
-}
-
-function describeFileError(error: unknown): string {
-  const { code, errno } = error as NodeJS.ErrnoException;
-  return errno === undefined ? (code ?? 'unknown error') : `${code} (${getSystemErrorMessage(errno)})`;
 }
 
 const loopbackNames: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '::1', '[::1]']);

@@ -10,8 +10,7 @@ import { describeTransportRisk } from './db/postgres-url.ts';
 import type { Db } from './db/schema.ts';
 import { waitForDatabase } from './db/start-wait.ts';
 import { createMemoryStore } from './ephemeral/memory.ts';
-import { createRedisStore } from './ephemeral/redis.ts';
-import { connectRedis, type RedisConnection } from './ephemeral/redis-connection.ts';
+import type { RedisConnection } from './ephemeral/redis-connection.ts';
 import { sealEntries } from './ephemeral/sealed-entries.ts';
 import { createSessionCache, type SessionCache } from './ephemeral/session-cache.ts';
 import { createThrottle } from './ephemeral/shared-throttle.ts';
@@ -23,7 +22,6 @@ import type { DeliveryEvent } from './mail/attempts.ts';
 import { createDeliveryLog } from './mail/delivery-log.ts';
 import { createMailbox, type Mailbox } from './mail/mailbox.ts';
 import { createOutbox, type Outbox } from './mail/outbox.ts';
-import { createSmtpTransport } from './mail/smtp.ts';
 import { createMetrics, createProcessMetrics, type Metrics } from './metrics/metrics.ts';
 import { createScrape } from './metrics/scrape.ts';
 import { explainDatabaseFault } from './start-error.ts';
@@ -71,12 +69,15 @@ type DepsOptions = {
   watchesProcess?: boolean;
   /** What is done about tables that are missing or behind. A start brings them up to date. */
   tables?: TablePolicy;
+  /** False for a command, which then starts no thread for passwords before one is hashed. */
+  preparesHashing?: boolean;
 };
 
 /** The one composition root: opens everything that the configuration names. */
 export async function createDeps(config: Config, options: DepsOptions): Promise<Deps> {
   const { environment } = config;
   const { log, clock = systemClock, redisPrefix = 'latchkey:', watchesProcess = false, tables = 'migrate' } = options;
+  const { preparesHashing = true } = options;
   const keyring = createKeyring(config.secretKeys);
   // Closes in reverse order what was opened so far, also when the start fails halfway.
   const opened = new AsyncDisposableStack();
@@ -89,18 +90,14 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
       log.warn({ err: error }, 'the signing keys could not be read again; those in memory go on working');
     });
     await rememberSecrets(db, keyring, clock.now());
-    const redis = openRedis(environment.REDIS_URL, log);
+    const redis = await openRedis(environment.REDIS_URL, log);
     const ephemeral =
-      redis === undefined
-        ? createMemoryStore()
-        : sealEntries(createRedisStore(redis, redisPrefix), keyring, (error) => {
-            log.warn({ err: error }, 'an entry in Redis was not made by this service, and is ignored');
-          });
+      redis === undefined ? createMemoryStore() : await openRedisStore(redis, redisPrefix, keyring, log);
     opened.defer(() => ephemeral.close());
     const metrics = createServiceMetrics(config, database.dialect);
-    const passwords = createHasher(config, keyring, metrics);
+    const passwords = createHasher(config, keyring, metrics, preparesHashing);
     opened.defer(() => passwords.close());
-    const { outbox, mailbox } = createMail(config, { db, clock, keyring, log, metrics });
+    const { outbox, mailbox } = await createMail(config, { db, clock, keyring, log, metrics });
     opened.defer(() => outbox.close());
     const processMetrics = watchesProcess ? createProcessMetrics() : undefined;
     const sources = { database, ephemeral, outbox, passwords, clock };
@@ -147,8 +144,12 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
   }
 }
 
-function openRedis(url: string | undefined, log: Logger): RedisConnection | undefined {
+// What follows loads the libraries of Redis and SMTP, as db/database.ts does that of PostgreSQL, only where the
+// configuration names such a server: they are a third of the files of a start, and of its memory.
+
+async function openRedis(url: string | undefined, log: Logger): Promise<RedisConnection | undefined> {
   if (url === undefined) return undefined;
+  const { connectRedis } = await import('./ephemeral/redis-connection.ts');
   return connectRedis(
     url,
     (error) =>
@@ -158,6 +159,18 @@ function openRedis(url: string | undefined, log: Logger): RedisConnection | unde
       ),
     (warning) => log.warn(warning),
   );
+}
+
+async function openRedisStore(
+  redis: RedisConnection,
+  prefix: string,
+  keyring: Keyring,
+  log: Logger,
+): Promise<EphemeralStore> {
+  const { createRedisStore } = await import('./ephemeral/redis.ts');
+  return sealEntries(createRedisStore(redis, prefix), keyring, (error) => {
+    log.warn({ err: error }, 'an entry in Redis was not made by this service, and is ignored');
+  });
 }
 
 async function openConfiguredDatabase(
@@ -193,20 +206,26 @@ function createServiceMetrics({ environment }: Config, database: 'sqlite' | 'pos
   });
 }
 
-function createHasher({ environment }: Config, keyring: Keyring, metrics: Metrics): PasswordHasher {
+function createHasher(
+  { environment }: Config,
+  keyring: Keyring,
+  metrics: Metrics,
+  isPrepared: boolean,
+): PasswordHasher {
   return createPasswordHasher({
     keyring,
     scheme:
       environment.PASSWORD_HASH === 'bcrypt' ? { name: 'bcrypt', cost: environment.BCRYPT_COST } : { name: 'argon2id' },
     threads: environment.HASH_THREADS,
     maxWaiting: environment.HASH_QUEUE_MAX,
+    isPrepared,
     observer: { onDone: metrics.countHash, onRefused: metrics.countHashRefused },
   });
 }
 
 type MailParts = { db: Db; clock: Clock; keyring: Keyring; log: Logger; metrics: Metrics };
 
-function createMail(config: Config, { db, clock, keyring, log, metrics }: MailParts) {
+async function createMail(config: Config, { db, clock, keyring, log, metrics }: MailParts) {
   const { environment, isDevelopment } = config;
   const style = { serviceUrl: environment.PUBLIC_URL, subjectTemplate: environment.MAIL_SUBJECT };
   const logDelivery = createDeliveryLog(log);
@@ -218,6 +237,7 @@ function createMail(config: Config, { db, clock, keyring, log, metrics }: MailPa
   const parts = { db, clock, keyring, style, report, onDelivered };
   const server = smtpServer(config);
   if (server !== undefined) {
+    const { createSmtpTransport } = await import('./mail/smtp.ts');
     const transport = createSmtpTransport(server, environment.MAIL_FROM);
     return { outbox: createOutbox({ ...parts, transport }), mailbox: undefined };
   }

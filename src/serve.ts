@@ -9,6 +9,7 @@ import { createMaintenance } from './maintenance/flow.ts';
 import { createSealer } from './maintenance/sealing.ts';
 import { stopOnSignals } from './shutdown.ts';
 import { explainStartError } from './start-error.ts';
+import { letYoungGenerationGrow } from './young-generation.ts';
 
 // A scrape takes no longer.
 const metricsDrainLimitMs = 1_000;
@@ -40,6 +41,7 @@ async function serve(config: Config): Promise<void> {
         await Promise.all(chores.map((chore) => chore.close()));
       },
     });
+    letYoungGenerationGrow();
     if (config.isDevelopment) console.log(renderAnnouncement(config));
   } catch (error) {
     log.debug({ err: error }, 'the start failed');

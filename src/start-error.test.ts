@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ConfigError } from './config.ts';
+import { ConfigError } from './config-error.ts';
 import { DatabaseBusyError } from './db/failures.ts';
 import { MigrationForbiddenError, UnknownMigrationError } from './db/migrate.ts';
 import { DatabaseAbsentError } from './db/start-wait.ts';

@@ -1,4 +1,4 @@
-import { ConfigError } from './config.ts';
+import { ConfigError } from './config-error.ts';
 import { DatabaseBusyError, meansNoConnection } from './db/failures.ts';
 import { MigrationForbiddenError, PendingMigrationsError, UnknownMigrationError } from './db/migrate.ts';
 import { MissingPasswordError } from './db/postgres-url.ts';

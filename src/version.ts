@@ -1,2 +1,2 @@
 /** The version of the API and of the package. */
-export const version = '0.1.0';
+export const version = '0.2.0';

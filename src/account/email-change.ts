@@ -8,14 +8,8 @@ import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { requireRecentAuthentication } from '../sessions/guard.ts';
 import type { Principal } from '../sessions/principal.ts';
-import {
-  forgetAddress,
-  peekProof,
-  readEmailAddress,
-  type SentCode,
-  sendEmailChangeCode,
-  useVerificationToken,
-} from '../verification/flow.ts';
+import { forgetAddress, readEmailAddress, type SentCode, sendEmailChangeCode } from '../verification/flow.ts';
+import { peekProof, useVerificationToken } from '../verification/tokens.ts';
 import { type Account, getAccount } from './flow.ts';
 import { deletePendingEmailChange, putPendingEmailChange, takePendingEmailChange, updateEmail } from './store.ts';
 

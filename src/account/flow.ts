@@ -10,7 +10,7 @@ import { endSessionsOfUser } from '../sessions/flow.ts';
 import { requireRecentAuthentication } from '../sessions/guard.ts';
 import type { Principal } from '../sessions/principal.ts';
 import { forgetAddress } from '../verification/flow.ts';
-import { deleteUser, findPendingEmailChange, findUser, listRoleNames, lockUser, updateProfile } from './store.ts';
+import { deleteUser, findPendingEmailChange, findUserWithRoles, lockUser, updateProfile } from './store.ts';
 
 /** An account as flows see it. */
 export type Account = {
@@ -46,8 +46,8 @@ export async function getAccount(db: Db, userId: string): Promise<Account> {
 
 /** Reads an account that may not be there. */
 export async function findAccount(db: Db, userId: string): Promise<Account | undefined> {
-  const row = await findUser(db, userId);
-  return row === undefined ? undefined : toAccount(row, await listRoleNames(db, userId));
+  const found = await findUserWithRoles(db, userId);
+  return found === undefined ? undefined : toAccount(found.user, found.roles);
 }
 
 /** Changes the profile of one's own account. */

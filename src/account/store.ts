@@ -1,19 +1,27 @@
+import { prepareQuery } from '../db/prepared.ts';
 import type { Db, PendingEmailChangeRow, UserRow } from '../db/schema.ts';
 
-/** Reads a user. */
-export function findUser(db: Db, userId: string): Promise<UserRow | undefined> {
-  return db.selectFrom('users').selectAll().where('id', '=', userId).executeTakeFirst();
-}
+// One row for each role, and one when there is none.
+const userWithRoles = prepareQuery((db, { userId }: { userId: string }) =>
+  db
+    .selectFrom('users')
+    .leftJoin('user_roles', 'user_roles.user_id', 'users.id')
+    .selectAll('users')
+    .select('user_roles.role_name')
+    .where('users.id', '=', userId)
+    .orderBy('user_roles.role_name'),
+);
 
-/** Lists the names of a user's roles in alphabetical order. */
-export async function listRoleNames(db: Db, userId: string): Promise<string[]> {
-  const rows = await db
-    .selectFrom('user_roles')
-    .select('role_name')
-    .where('user_id', '=', userId)
-    .orderBy('role_name')
-    .execute();
-  return rows.map((row) => row.role_name);
+/** Reads a user and the names of their roles, in alphabetical order, in one query. */
+export async function findUserWithRoles(
+  db: Db,
+  userId: string,
+): Promise<{ user: UserRow; roles: string[] } | undefined> {
+  const { rows } = await userWithRoles(db, { userId });
+  const [first] = rows;
+  if (first === undefined) return undefined;
+  const { role_name: _role, ...user } = first;
+  return { user, roles: rows.flatMap(({ role_name: name }) => name ?? []) };
 }
 
 type ProfileChange = Partial<Pick<UserRow, 'name' | 'locale' | 'metadata'>> & { updated_at: number };

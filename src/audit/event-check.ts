@@ -1,7 +1,7 @@
 import type { AuditEventRow, AuditSealRow, Db } from '../db/schema.ts';
 import { commitToDetails, commitToOrigin, digestEvent, type Manifest } from './chain.ts';
 import type { Findings } from './findings.ts';
-import { findSealOfEvent, isToldErased, listSealedEventsAfter } from './store.ts';
+import { findSealOfEvent, isToldErased, listSealedEventsAfter } from './seal-store.ts';
 
 /** Compares the events with what the seals say of them. */
 export type EventCheck = {

@@ -12,7 +12,7 @@ import {
   type OldSeal,
   putAnchor,
   updateAnchorMac,
-} from './store.ts';
+} from './seal-store.ts';
 
 const dayMs = 24 * 60 * 60 * 1000;
 // The clock is read in steps of this, so that a busy service removes some hundred seals at once and not one each minute:

@@ -20,7 +20,7 @@ import {
   lockUnsealedEvents,
   type SealedEvent,
   sealEvents,
-} from './store.ts';
+} from './seal-store.ts';
 
 type SealingDeps = Pick<Deps, 'db' | 'database' | 'keyring' | 'clock'>;
 

@@ -3,7 +3,7 @@ import type { AuditAnchorRow, AuditSealRow, Db } from '../db/schema.ts';
 import { authenticateAnchor, authenticateSeal, type ChainLink, chainStart, digestSeal } from './chain.ts';
 import { createEventCheck, type EventCheck } from './event-check.ts';
 import { type AuditFinding, createFindings, type Findings } from './findings.ts';
-import { countUnsealedEvents, findAnchor, listSealsAfter } from './store.ts';
+import { countUnsealedEvents, findAnchor, listSealsAfter } from './seal-store.ts';
 
 /** What a verification found. */
 export type AuditReport = {

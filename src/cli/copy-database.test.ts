@@ -154,7 +154,8 @@ describe('copy-database', { skip: !backends.includes('postgres+redis') }, () => 
   const onTarget = (statements: string) => onPostgres(targetUrl, (client) => client.query(statements));
 
   function onSource(statements: string): void {
-    const database = new DatabaseSync(sourcePath);
+    // A service that runs has the lock for a moment, whenever it writes.
+    const database = new DatabaseSync(sourcePath, { timeout: 5_000 });
     database.exec(statements);
     database.close();
   }
@@ -296,8 +297,11 @@ describe('copy-database', { skip: !backends.includes('postgres+redis') }, () => 
   test('brings along what a killed service has left beside its file', async () => {
     const environment = { DATA_DIR: folder, SECRET_KEY: installation.secret };
     const program = await startProgram(environment);
-    onSource('update users set locale = null; pragma wal_autocheckpoint = 0');
-    await program.stop('SIGKILL');
+    try {
+      onSource('update users set locale = null; pragma wal_autocheckpoint = 0');
+    } finally {
+      await program.stop('SIGKILL');
+    }
     assert.ok(existsSync(`${sourcePath}-wal`));
     assert.equal((await runCopy({ sourcePath, targetUrl })).code, 0);
     const { leases: _leases, ...source } = readSource(sourcePath);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { type DatabaseSettings, findDatabaseUrlFault, loadDatabaseSettings } from '../config.ts';
-import { type CopyProgress, type CopyReport, copyDatabase } from '../db/copy.ts';
+import type { CopyProgress, CopyReport } from '../db/copy.ts';
 import { CopyRefusedError, CopyUncertainError } from '../db/copy-refusal.ts';
 import { describeDatabaseFault } from '../start-error.ts';
 import { CommandFailedError } from './command-failed.ts';
@@ -91,6 +91,8 @@ function hasPassword(url: string): boolean {
 
 async function copy({ sourcePath, targetUrl }: Ends, isDryRun: boolean): Promise<CopyReport> {
   try {
+    // Loaded only here: no other command on SQLite needs the driver of PostgreSQL.
+    const { copyDatabase } = await import('../db/copy.ts');
     return await copyDatabase({ sourcePath, targetUrl, isDryRun, onProgress: createProgress() });
   } catch (error) {
     throw new CommandFailedError(explainCopyError(error), { cause: error });

@@ -3,7 +3,6 @@ import type { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { systemClock } from '../clock.ts';
 import type { Finding, FindingState } from '../doctor/finding.ts';
-import { diagnose } from '../doctor/flow.ts';
 import { exitCodes } from './exit-codes.ts';
 import { printable } from './output.ts';
 
@@ -37,6 +36,8 @@ export function addDoctor(program: Command): void {
     .action(async ({ json, probe }: Options) => {
       const nowMs = systemClock.now();
       const runtime = { version: process.version, oldest: packageJson.engines.node.replace('>=', '') };
+      // Loaded only here, for it knows every library of every server.
+      const { diagnose } = await import('../doctor/flow.ts');
       const findings = await diagnose(process.env, { isProbing: probe === true, nowMs, runtime });
       const hasProblem = findings.some(({ state }) => state === 'problem');
       console.log(json ? JSON.stringify({ healthy: !hasProblem, findings }, null, 2) : renderFindings(findings));

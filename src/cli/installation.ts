@@ -22,7 +22,8 @@ export async function withInstallation<T>(occasion: Occasion, work: (deps: Deps)
   if (occasion === 'existing') requireExisting();
   const config = asCommand(loadConfig(process.env));
   const log = createCommandLog((words) => console.error(`Warning: ${words}`));
-  const deps = await createDeps(config, { log, tables: occasion === 'existing' ? 'require' : 'create' });
+  const tables = occasion === 'existing' ? 'require' : 'create';
+  const deps = await createDeps(config, { log, tables, preparesHashing: false });
   try {
     await waitForRedis(deps);
     return await work({ ...deps, outbox: { ...deps.outbox, wake: leaveToService } });

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { CommanderError } from 'commander';
 import { loadEnvFile } from '../env-file.ts';
 import { AppError } from '../errors.ts';

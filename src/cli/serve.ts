@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { exitOnSignals } from '../shutdown.ts';
+import { keepYoungGenerationSmall } from '../young-generation.ts';
 
 const explanation = `
 The same as npm start. SIGTERM or Ctrl-C lets what is under way finish and ends
@@ -17,6 +18,7 @@ export function addServe(program: Command): void {
     .addHelpText('after', explanation)
     .action(async () => {
       exitOnSignals();
+      keepYoungGenerationSmall();
       // Loaded only here: no other command needs the web server.
       const { runService } = await import('../serve.ts');
       await runService();

@@ -14,7 +14,7 @@ const startMs = Date.UTC(2030, 0, 1, 12, 0, 0, 250);
 const startSeconds = Math.floor(startMs / 1000);
 
 /** A service with two keys, of which the first signs, and a clock and a key table that a test may change. */
-async function startTokens() {
+async function startTokens(options: { maxVerified?: number } = {}) {
   const keyring = createKeyring([randomBytes(48).toString('base64')]);
   const [active, next] = [await generateSigningKey(keyring), await generateSigningKey(keyring)];
   const privateKey = await openPrivateKey(keyring, active);
@@ -22,7 +22,7 @@ async function startTokens() {
   const publicKeys = new Map<string, CryptoKey>();
   for (const key of [active, next]) publicKeys.set(key.kid, await importPublicKey(key.publicJwk));
   const signer = { kid: active.kid, privateKey };
-  const state = { nowMs: startMs, lookUps: 0, signer };
+  const state = { nowMs: startMs, lookUps: 0, signatureChecks: 0, signer };
   const find = (kid: string) => {
     state.lookUps += 1;
     return publicKeys.get(kid);
@@ -31,9 +31,12 @@ async function startTokens() {
     freshen: () => undefined,
     active: () => state.signer,
     find,
-    findAnew: async (kid: string) => find(kid),
+    findAnew: async (kid: string) => {
+      state.signatureChecks += 1;
+      return find(kid);
+    },
   };
-  const tokens = createAccessTokens({ issuer, audience, ttlSeconds, now: () => state.nowMs, keys });
+  const tokens = createAccessTokens({ issuer, audience, ttlSeconds, now: () => state.nowMs, keys, ...options });
   return { tokens, state, publicKeys, signer, nextSigner: { kid: next.kid, privateKey: nextPrivateKey } };
 }
 
@@ -60,6 +63,22 @@ async function signParts(privateKey: CryptoKey, header: string, payload: string)
   const signature = await crypto.subtle.sign(algorithm, privateKey, Buffer.from(`${header}.${payload}`));
   return `${header}.${payload}.${Buffer.from(signature).toString('base64url')}`;
 }
+
+test('of verified tokens, the one that was not used for longest is forgotten first', async () => {
+  const { tokens, state } = await startTokens({ maxVerified: 2 });
+  const [often, seldom, late] = await Promise.all([1, 2, 3].map(() => tokens.sign(newSubject())));
+  const checksFor = async (token = '') => {
+    const before = state.signatureChecks;
+    assert.ok(await tokens.verify(token));
+    return state.signatureChecks - before;
+  };
+  assert.equal(await checksFor(often), 1);
+  assert.equal(await checksFor(seldom), 1);
+  assert.equal(await checksFor(often), 0);
+  assert.equal(await checksFor(late), 1);
+  assert.equal(await checksFor(often), 0, 'the one in use is still known');
+  assert.equal(await checksFor(seldom), 1, 'the other has made room');
+});
 
 describe('minting access tokens', () => {
   test('a token has exactly the header and claims of the profile, times from the clock', async () => {

@@ -1,4 +1,8 @@
-import { type CryptoKey, errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import type { CryptoKey, JWTPayload } from 'jose';
+// By part: the whole library has four times as many files, and what is signed and verified here is one kind of token.
+import * as errors from 'jose/errors';
+import { SignJWT } from 'jose/jwt/sign';
+import { jwtVerify } from 'jose/jwt/verify';
 import { newId } from './ids.ts';
 import { sha256 } from './secrets.ts';
 import { signingAlgorithm } from './signing-key.ts';
@@ -49,6 +53,8 @@ type AccessTokenOptions = {
   ttlSeconds: number;
   now: () => number;
   keys: SigningKeys;
+  /** How many verified tokens are remembered. */
+  maxVerified?: number;
 };
 
 /** Creates the signer and verifier. */
@@ -87,9 +93,11 @@ export function createAccessTokens(options: AccessTokenOptions): AccessTokens {
     const cached = verified.get(cacheKey);
     if (cached !== undefined) {
       const stillGood = cached.expiresAtSeconds * 1000 > options.now() && options.keys.find(cached.kid) !== undefined;
-      if (stillGood) return cached;
       verified.delete(cacheKey);
-      return undefined;
+      if (!stillGood) return undefined;
+      // Put back at the end, so that a full cache gives up what was not used for longest.
+      verified.set(cacheKey, cached);
+      return cached;
     }
     const checked = await checkSignature(token);
     if (checked !== undefined) remember(cacheKey, checked);
@@ -123,8 +131,9 @@ export function createAccessTokens(options: AccessTokenOptions): AccessTokens {
   }
 
   function remember(cacheKey: string, claims: AccessTokenClaims & { kid: string }): void {
-    const [oldest] = verified.keys();
-    if (verified.size >= cacheSize && oldest !== undefined) verified.delete(oldest);
+    const [leastRecentlyUsed] = verified.keys();
+    if (verified.size >= (options.maxVerified ?? cacheSize) && leastRecentlyUsed !== undefined)
+      verified.delete(leastRecentlyUsed);
     verified.set(cacheKey, claims);
   }
 

@@ -1,6 +1,6 @@
 import { createCipheriv, createHash, createHmac, pbkdf2Sync, scryptSync, timingSafeEqual } from 'node:crypto';
-import { verifySync as argon2VerifySync } from '@node-rs/argon2';
 import { verifySync as bcryptVerifySync } from '@node-rs/bcrypt';
+import { loadArgon2 } from './argon2.ts';
 
 /** What is done to a password before bcrypt sees it, by the systems that do not give it the password itself. */
 export type BcryptPreHash = 'none' | 'sha256-hex' | 'sha256-base64' | 'hmac-sha256-base64';
@@ -31,7 +31,7 @@ export function verifyForeignHash(password: string, hash: ForeignHash): boolean 
     case 'bcrypt':
       return bcryptVerifySync(preHashForBcrypt(password, hash), hash.encoded);
     case 'argon2':
-      return argon2VerifySync(hash.encoded, password);
+      return loadArgon2().verifySync(hash.encoded, password);
     case 'scrypt': {
       const text = hash.normalization === undefined ? password : password.normalize(hash.normalization);
       return timingSafeEqual(runScrypt(text, hash.salt, hash.cost, hash.checksum.length), hash.checksum);

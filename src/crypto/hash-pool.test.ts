@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { getPriority } from 'node:os';
 import { describe, type TestContext, test } from 'node:test';
 import { verifySync } from '@node-rs/bcrypt';
+import { listNiceness } from '../../test/processes.ts';
 import { createHashPool, HashAbandonedError, HashQueueFullError } from './hash-pool.ts';
 import type { HashTask } from './hash-worker.ts';
 
@@ -17,7 +17,7 @@ function hashTask(cost: number, input = 'a password'): HashTask {
   return { kind: 'hash', scheme: { name: 'bcrypt', cost }, input };
 }
 
-function startPool(t: TestContext, options: { threads: number; maxWaiting: number; maxWaitMs?: number }) {
+function startPool(t: TestContext, options: Parameters<typeof createHashPool>[0]) {
   const pool = createHashPool(options);
   t.after(() => pool.close());
   return pool;
@@ -158,26 +158,22 @@ describe('the event loop while passwords are hashed', { timeout: 30_000 }, () =>
   });
 
   test('the threads have a lower priority than the event loop', { skip: process.platform !== 'linux' }, async (t) => {
-    const before = listNiceness();
+    const before = listNiceness(process.pid);
     const pool = startPool(t, { threads: 2, maxWaiting: 0 });
     await Promise.all([pool.run(hashTask(longCost)), pool.run(hashTask(longCost))]);
-    const after = listNiceness();
+    const after = listNiceness(process.pid);
     const started = [...after].filter(([thread]) => !before.has(thread)).map(([, niceness]) => niceness);
     assert.equal(started.filter((niceness) => niceness === 10).length, 2, `niceness of the new threads: ${started}`);
     assert.equal(after.get(process.pid), before.get(process.pid));
     assert.equal(after.get(process.pid), getPriority());
   });
-});
 
-/** Reads the niceness of every thread of this process: field 19 of proc_pid_stat(5), after the name in brackets. */
-function listNiceness(): Map<number, number> {
-  const threads = readdirSync('/proc/self/task').flatMap((thread): [number, number][] => {
-    const file = `/proc/self/task/${thread}/stat`;
-    // A thread of an earlier pool may end while this list is read.
-    if (!existsSync(file)) return [];
-    const stat = readFileSync(file, 'utf8');
-    const fieldsFromThird = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return [[Number(thread), Number(fieldsFromThird[16])]];
+  test('how far they stand back is what the pool was told', { skip: process.platform !== 'linux' }, async (t) => {
+    const before = listNiceness(process.pid);
+    const pool = startPool(t, { threads: 1, maxWaiting: 0, niceness: 15 });
+    await pool.run(hashTask(longCost));
+    const after = listNiceness(process.pid);
+    const started = [...after].filter(([thread]) => !before.has(thread)).map(([, niceness]) => niceness);
+    assert.equal(started.filter((niceness) => niceness === 15).length, 1, `niceness of the new threads: ${started}`);
   });
-  return new Map(threads);
-}
+});

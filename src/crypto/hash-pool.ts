@@ -1,5 +1,5 @@
 import { Piscina } from 'piscina';
-import type { HashTask } from './hash-worker.ts';
+import type { HashTask, HashWorkerData } from './hash-worker.ts';
 
 /** Thrown instead of waiting when the queue is full, or when the wait was too long; nothing was hashed. */
 export class HashQueueFullError extends Error {
@@ -27,12 +27,25 @@ export type HashObserver = {
   onRefused(reason: 'queue_full' | 'waited_too_long' | 'client_gone'): void;
 };
 
-type PoolOptions = { threads: number; maxWaiting: number; maxWaitMs?: number; observer?: HashObserver };
+type PoolOptions = {
+  threads: number;
+  maxWaiting: number;
+  maxWaitMs?: number;
+  /** How far the threads stand back for the event loop, from 0 to 19; only on Linux has a thread a priority of its own. */
+  niceness?: number;
+  /** False where most likely nothing is hashed: then even the first thread starts with the first task. */
+  isPrepared?: boolean;
+  observer?: HashObserver;
+};
 
 type Ticket = { start: () => void; abandon: () => void };
 
 // Clients have given up by then, and what is hashed for them is lost to those who come after.
 const maxWaitMs = 20_000;
+
+// A tenth of the share that the event loop gets where both want the same processor: enough that reads hardly notice a storm
+// of logins, and that a login amid a storm of reads still ends within seconds. Decision 18 has the figures.
+const defaultNiceness = 10;
 
 /**
  * Creates the pool. The queue is ours rather than Piscina's because an abort there would end the thread
@@ -40,12 +53,14 @@ const maxWaitMs = 20_000;
  * queue and leaves running work alone.
  */
 export function createHashPool(options: PoolOptions): HashPool {
+  const workerData: HashWorkerData = { niceness: options.niceness ?? defaultNiceness };
   const piscina = new Piscina({
     filename: new URL('./hash-worker.ts', import.meta.url).href,
     name: 'runHashTask',
-    minThreads: 1,
+    minThreads: options.isPrepared === false ? 0 : 1,
     maxThreads: options.threads,
     idleTimeout: 60_000,
+    workerData,
   });
   const queue = new Set<Ticket>();
   let running = 0;

@@ -1,7 +1,7 @@
 import { setPriority } from 'node:os';
-import { isMainThread } from 'node:worker_threads';
-import { hashSync as argon2HashSync } from '@node-rs/argon2';
+import { isMainThread, workerData } from 'node:worker_threads';
 import { hashSync as bcryptHashSync } from '@node-rs/bcrypt';
+import { loadArgon2 } from './argon2.ts';
 import { verifyForeignHash } from './foreign-hash.ts';
 import { readForeignHash } from './foreign-spellings.ts';
 import { argon2Parameters, type HashScheme } from './hash-scheme.ts';
@@ -19,12 +19,14 @@ export type HashTask =
 
 const bcryptCostPattern = /^\$2[abxy]\$(\d\d)\$/;
 
+/** What each thread is started with. */
+export type HashWorkerData = { niceness: number };
+
 // On Linux this lowers the calling thread alone, so that a login storm leaves the processor to the
 // event loop first. Elsewhere it may be refused or mean the whole process; hashing works either way.
-const workerNiceness = 10;
 if (process.platform === 'linux' && !isMainThread) {
   try {
-    setPriority(0, workerNiceness);
+    setPriority(0, (workerData as HashWorkerData).niceness);
   } catch {
     // A sandbox may forbid it; the pool is then only bounded, not polite.
   }
@@ -35,7 +37,7 @@ export function runHashTask(task: HashTask): string | boolean {
   if (task.kind === 'hash') {
     return task.scheme.name === 'bcrypt'
       ? bcryptHashSync(task.input, { cost: task.scheme.cost })
-      : argon2HashSync(task.input, argon2Parameters);
+      : loadArgon2().hashSync(task.input, argon2Parameters);
   }
   const hash = readForeignHash(task.encoded);
   // Whoever asks has read it before. To call it a mismatch would hide a damaged row.

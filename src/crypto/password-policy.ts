@@ -1,9 +1,10 @@
-import { dictionary } from '@zxcvbn-ts/language-common';
+import { createRequire } from 'node:module';
 
 /** The longest password in characters; a limit before the hash, so that length is no attack on the processor. */
 export const passwordMaxLength = 256;
 
-const commonPasswords: ReadonlySet<string> = new Set(dictionary['passwords-common'] as readonly string[]);
+const require = createRequire(import.meta.url);
+let commonPasswords: ReadonlySet<string> | undefined;
 // What must remain of a password after the address is taken out: some letters, or more digits than a year has.
 const minRemainingLetters = 4;
 const minRemainingDigits = 6;
@@ -20,9 +21,19 @@ export function findPasswordFault(password: string, email: string, minLength: nu
   if (length < minLength) return `must be at least ${minLength} characters long`;
   if ([...normalized].length > passwordMaxLength) return `must be at most ${passwordMaxLength} characters long`;
   const folded = normalized.toLowerCase();
+  commonPasswords ??= loadCommonPasswords();
   if (commonPasswords.has(folded) || isOneCharacterRepeated(folded)) return 'is one of the most common passwords';
   if (isBuiltFrom(folded, email)) return 'must not be built from your e-mail address';
   return undefined;
+}
+
+/**
+ * Reads the list with the first password that is chosen rather than with the start: it takes 20 ms and 10 MB. Not by an
+ * import, which would have to be waited for: whoever forgot that would let every password through.
+ */
+function loadCommonPasswords(): ReadonlySet<string> {
+  const { dictionary } = require('@zxcvbn-ts/language-common') as typeof import('@zxcvbn-ts/language-common');
+  return new Set(dictionary['passwords-common'] as readonly string[]);
 }
 
 function isOneCharacterRepeated(password: string): boolean {

@@ -28,6 +28,9 @@ type HasherOptions = {
   scheme: HashScheme;
   threads: number;
   maxWaiting: number;
+  niceness?: number;
+  /** False for a command: most hash nothing, and none has a first login that must not be slow. */
+  isPrepared?: boolean;
   observer?: HashObserver;
 };
 
@@ -103,6 +106,6 @@ function createDummyHash(pool: HashPool, options: HasherOptions): () => Promise<
     return made;
   };
   // Made ahead, so that the first failing login is not the slow one. A failure here is met again there.
-  get().catch(() => {});
+  if (options.isPrepared !== false) get().catch(() => {});
   return get;
 }

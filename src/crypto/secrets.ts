@@ -1,8 +1,8 @@
 import {
   createCipheriv,
   createDecipheriv,
-  createHash,
   createHmac,
+  hash,
   hkdfSync,
   randomBytes,
   timingSafeEqual,
@@ -64,7 +64,7 @@ export function randomToken(): string {
 
 /** SHA-256 as base64url: enough to store a token of 256 random bits, which nobody can guess. */
 export function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('base64url');
+  return hash('sha256', text, 'base64url');
 }
 
 /** HMAC-SHA-256 as base64url over parts joined by a byte that none of them may hold. */

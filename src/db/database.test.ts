@@ -126,7 +126,7 @@ for (const backend of backends) {
           proofs_valid_from: Number.MAX_SAFE_INTEGER,
         };
         await db.insertInto('users').values(user).execute();
-        assert.deepEqual({ ...(await account.findUser(db, user.id)) }, user);
+        assert.deepEqual((await account.findUserWithRoles(db, user.id))?.user, user);
         const { rows } = await sql<{ count: unknown }>`select count(*) as count from users`.execute(db);
         assert.equal(rows[0]?.count, 1);
       }));

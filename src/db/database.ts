@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { Kysely, sql } from 'kysely';
 import { isRetryable } from './failures.ts';
 import { type DialectName, migrateToLatest, PendingMigrationsError, readMigrationState } from './migrate.ts';
-import { createPostgresDialect, type PoolState, type PostgresOptions } from './postgres-dialect.ts';
+import type { PoolState, PostgresOptions } from './postgres-dialect.ts';
 import type { Db, Schema } from './schema.ts';
 import { createSqliteDialect } from './sqlite-dialect.ts';
 
@@ -15,7 +15,7 @@ export type Database = {
   dialect: DialectName;
   /** Answers when the database does and takes writes, as far as it says; rejects when it does not. */
   ping(): Promise<void>;
-  /** The connections of requests; undefined on SQLite, which has one. */
+  /** The connections of requests; undefined on SQLite, which has no pool of them. */
   poolState(): PoolState | undefined;
   close(): Promise<void>;
 };
@@ -47,14 +47,16 @@ export async function openDatabase(
   { tables = 'migrate', maxConnections = defaultMaxConnections, onMigrationWait = () => {} }: OpenOptions = {},
 ): Promise<Database> {
   const dialect = url.startsWith(sqlitePrefix) ? 'sqlite' : 'postgres';
-  const connect = (limits: Pick<PostgresOptions, 'purpose' | 'maxConnections'>) => {
+  const connect = async (limits: Pick<PostgresOptions, 'purpose' | 'maxConnections'>) => {
+    // Loaded only here: an installation on SQLite need not carry the driver.
+    const { createPostgresDialect } = await import('./postgres-dialect.ts');
     const { dialect: ours, poolState } = createPostgresDialect(url, { ...limits, onConnectionError });
     return { db: new Kysely<Schema>({ dialect: ours }), poolState };
   };
   const { db, poolState } =
     dialect === 'sqlite'
       ? { db: openSqlite(url), poolState: () => undefined }
-      : connect({ purpose: 'requests', maxConnections });
+      : await connect({ purpose: 'requests', maxConnections });
   const close = () => db.destroy();
   try {
     const { applied, pending } = await readMigrationState(db, dialect);
@@ -62,7 +64,7 @@ export async function openDatabase(
       const mayMigrate = tables === 'migrate' || (tables === 'create' && applied.length === 0);
       if (!mayMigrate) throw new PendingMigrationsError(pending);
       // Not on a connection of requests, whose limits in time a migration need not keep.
-      const place = dialect === 'sqlite' ? undefined : connect({ purpose: 'migration', maxConnections: 1 }).db;
+      const place = dialect === 'sqlite' ? undefined : (await connect({ purpose: 'migration', maxConnections: 1 })).db;
       await migrateToLatest(place ?? db, dialect, onMigrationWait).finally(() => place?.destroy());
     }
   } catch (error) {

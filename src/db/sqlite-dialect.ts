@@ -1,5 +1,5 @@
 import { closeSync, openSync } from 'node:fs';
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { DatabaseSync } from 'node:sqlite';
 import {
   type CompiledQuery,
   type DatabaseConnection,
@@ -10,19 +10,28 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely';
-import { DatabaseBusyError, isSqliteIoError } from './failures.ts';
+import { isSqliteBusy } from './failures.ts';
+import { type CommitGroup, createSqliteGroups, type SqliteGroups } from './sqlite-groups.ts';
+import { createStatements, isReading, type RunStatement } from './sqlite-statements.ts';
 import { createSqliteTurns, retryWhileBusy, type SqliteTurns } from './sqlite-turns.ts';
 
-// The service has a few dozen queries; the bound only matters if one were built with a varying text.
-const maxPreparedStatements = 500;
+type SqliteOptions = {
+  /** Makes no file and takes no lock that a writer would notice. */
+  isReadOnly?: boolean;
+  /** Commits what is written in one turn of the event loop together. Without it every unit is committed by itself. */
+  commitsInGroups?: boolean;
+};
 
 /**
- * A Kysely dialect over Node's built-in SQLite: one handle, prepared statements kept, and no wait that blocks. One that
- * is read-only makes no file and takes no lock that a writer would notice.
+ * A Kysely dialect over Node's built-in SQLite: one handle that writes, one that reads what is committed, prepared
+ * statements kept, one wait for the disk for all that is written in a turn of the event loop, and no wait that blocks.
  */
-export function createSqliteDialect(path: string, { isReadOnly = false } = {}): Dialect {
+export function createSqliteDialect(
+  path: string,
+  { isReadOnly = false, commitsInGroups = !isReadOnly }: SqliteOptions = {},
+): Dialect {
   return {
-    createDriver: () => createSqliteDriver(() => (isReadOnly ? openForReading(path) : openSqliteFile(path))),
+    createDriver: () => createSqliteDriver(() => openFile(path, { isReadOnly, commitsInGroups })),
     createQueryCompiler: () => new SqliteQueryCompiler(),
     createAdapter: () => new SharedHandleAdapter(),
     createIntrospector: (db) => new SqliteIntrospector(db),
@@ -41,54 +50,93 @@ class SharedHandleAdapter extends SqliteAdapter {
   }
 }
 
-/** What is open: the handle, who may use it now, and the statements that it has prepared. */
-type OpenFile = { database: DatabaseSync; turns: SqliteTurns; prepare(sql: string): StatementSync };
+/** What is open: the handle that writes, who may use it now, what it will commit, and how committed rows are read. */
+type OpenFile = {
+  turns: SqliteTurns;
+  groups: SqliteGroups;
+  run: RunStatement;
+  /** Undefined where there is one handle only: in memory, and where nothing is written. */
+  readCommitted: RunStatement | undefined;
+  close(): void;
+};
 
-function createSqliteDriver(open: () => Promise<DatabaseSync>): Driver {
+function createSqliteDriver(open: () => Promise<OpenFile>): Driver {
   let file: OpenFile | undefined;
+  // The group of each connection that has begun a transaction.
+  const groupOf = new WeakMap<DatabaseConnection, CommitGroup>();
 
   function opened(): OpenFile {
     if (file === undefined) throw new Error('the SQLite driver was used before it was initialised');
     return file;
   }
 
+  function transactionOf(connection: DatabaseConnection): CommitGroup {
+    const group = groupOf.get(connection);
+    if (group === undefined) throw new Error('the connection has begun no transaction');
+    return group;
+  }
+
   return {
     async init() {
-      const database = await open();
-      file = { database, turns: createSqliteTurns(), prepare: createStatementCache(database) };
+      file = await open();
     },
-    acquireConnection: async () => createConnection(opened()),
+    acquireConnection: async () => createConnection(opened(), groupOf),
     async releaseConnection() {},
-    async beginTransaction(connection, { accessMode }) {
-      const { database, turns } = opened();
-      // IMMEDIATE takes the write lock at the start. A deferred transaction that turns from reading to
-      // writing fails at once when another process writes, and only the whole of it could be repeated.
-      await turns.begin(connection, () => database.exec(accessMode === 'read only' ? 'begin' : 'begin immediate'));
+    async beginTransaction(connection) {
+      const { turns, groups } = opened();
+      await turns.begin(connection, () => {
+        const group = groups.enter();
+        groups.beginUnit(group);
+        groupOf.set(connection, group);
+      });
     },
     async commitTransaction(connection) {
-      const { database, turns } = opened();
-      await turns.take(connection, () => {
-        requireTransaction(database);
-        overwriteIfFailed(database, () => database.exec('commit'));
-      });
+      const { turns, groups } = opened();
+      const group = transactionOf(connection);
+      groups.endUnit(group, true);
       turns.end(connection);
+      await group.settled;
     },
     async rollbackTransaction(connection) {
-      const { database, turns } = opened();
+      const { turns, groups } = opened();
+      const group = transactionOf(connection);
       try {
         // A full disk makes SQLite roll back by itself, and a second time would fail and hide why.
-        if (database.isTransaction) database.exec('rollback');
+        if (group === groups.current()) {
+          groups.undoUnit(group);
+          groups.endUnit(group, false);
+        }
       } finally {
         turns.end(connection);
       }
+      // Who is refused may have read what another unit wrote. If that is undone, so is the reason: the error says so.
+      await group.settled;
     },
     async destroy() {
-      file?.database.close();
+      file?.close();
     },
   };
 }
 
-async function openSqliteFile(path: string): Promise<DatabaseSync> {
+async function openFile(path: string, { isReadOnly, commitsInGroups }: Required<SqliteOptions>): Promise<OpenFile> {
+  const database = isReadOnly ? openForReading(path) : await openForWriting(path);
+  const reader = isReadOnly ? undefined : openReader(database);
+  const groups = createSqliteGroups(database, { isReadOnly, isShared: commitsInGroups });
+  return {
+    turns: createSqliteTurns(),
+    groups,
+    run: createStatements(database),
+    readCommitted: reader && createStatements(reader),
+    close() {
+      groups.close();
+      // The last handle to go brings the log into the file, which one that only reads cannot.
+      reader?.close();
+      database.close();
+    },
+  };
+}
+
+async function openForWriting(path: string): Promise<DatabaseSync> {
   if (path !== ':memory:') createPrivately(path);
   // SQLite's own wait would stop the event loop.
   const database = new DatabaseSync(path, { timeout: 0, enableForeignKeyConstraints: true });
@@ -98,8 +146,20 @@ async function openSqliteFile(path: string): Promise<DatabaseSync> {
   return database;
 }
 
-async function openForReading(path: string): Promise<DatabaseSync> {
+function openForReading(path: string): DatabaseSync {
   return new DatabaseSync(path, { timeout: 0, readOnly: true });
+}
+
+/** Opens the second handle of a file, which sees what is committed and nothing else. What is in memory has none. */
+function openReader(database: DatabaseSync): DatabaseSync | undefined {
+  const path = database.location();
+  if (path === null) return undefined;
+  try {
+    return openForReading(path);
+  } catch (error) {
+    database.close();
+    throw error;
+  }
 }
 
 /** Makes a missing file readable by its owner alone; SQLite gives its -wal and -shm the same mode. */
@@ -111,26 +171,17 @@ function createPrivately(path: string): void {
   }
 }
 
-function createStatementCache(database: DatabaseSync): (sql: string) => StatementSync {
-  const statements = new Map<string, StatementSync>();
-  return (sql) => {
-    const known = statements.get(sql);
-    if (known !== undefined) return known;
-    if (statements.size >= maxPreparedStatements) statements.clear();
-    const statement = database.prepare(sql);
-    statements.set(sql, statement);
-    return statement;
-  };
-}
-
-/** One user of the handle: a statement by itself, or the owner of a transaction. */
-function createConnection({ database, turns, prepare }: OpenFile): DatabaseConnection {
+/** One user of the handles: a statement by itself, or the owner of a transaction. */
+function createConnection(file: OpenFile, groupOf: WeakMap<DatabaseConnection, CommitGroup>): DatabaseConnection {
+  const { turns, groups, run, readCommitted } = file;
   const connection: DatabaseConnection = {
-    executeQuery: <Row>(query: CompiledQuery): Promise<QueryResult<Row>> =>
-      turns.take(connection, () => {
-        if (turns.isOwner(connection)) requireTransaction(database);
-        return overwriteIfFailed(database, () => runStatement<Row>(prepare(query.sql), query.parameters));
-      }),
+    executeQuery<Row>(query: CompiledQuery): Promise<QueryResult<Row>> {
+      const group = turns.isOwner(connection) ? groupOf.get(connection) : undefined;
+      if (group !== undefined) return turns.take(connection, () => groups.run(group, () => run<Row>(query)));
+      if (!isReading(query)) return writeAlone<Row>(file, connection, query);
+      if (readCommitted !== undefined) return retryIfBusy(() => readCommitted<Row>(query));
+      return readAlone<Row>(file, connection, query);
+    },
     // biome-ignore lint/correctness/useYield: Kysely wants a generator; nothing here streams.
     async *streamQuery() {
       throw new Error('streaming is not supported on SQLite');
@@ -139,39 +190,49 @@ function createConnection({ database, turns, prepare }: OpenFile): DatabaseConne
   return connection;
 }
 
-// Were SQLite to have ended the transaction by itself, what follows would be kept although the rest is gone.
-function requireTransaction(database: DatabaseSync): void {
-  if (!database.isTransaction) throw new DatabaseBusyError('the transaction was rolled back by SQLite');
+/** Runs a statement that may write as a unit of its own, and answers when that is on the disk. */
+async function writeAlone<Row>(
+  { turns, groups, run }: OpenFile,
+  connection: DatabaseConnection,
+  query: CompiledQuery,
+): Promise<QueryResult<Row>> {
+  const { group, outcome } = await turns.take(connection, () => {
+    const group = groups.enter();
+    const outcome = attempt(() => groups.run(group, () => run<Row>(query)));
+    if (group === groups.current()) groups.endUnit(group, 'result' in outcome);
+    return { group, outcome };
+  });
+  // Also a refusal waits: what stood in its way, as the other of two equal addresses, may yet be undone.
+  await group.settled;
+  if ('result' in outcome) return outcome.result;
+  throw outcome.error;
 }
 
-/**
- * Runs a step that may commit, and makes sure that what it refuses does not happen after all. When the disk fails at the
- * end of a commit SQLite rolls back, but the pages stand in the log already, marked as committed, and the next start would
- * carry them out. The next commit is written in their place and makes whatever is left of them unreadable; so there
- * is one at once, which changes nothing. That it reaches the disk is not needed: what it replaces did not either.
- */
-function overwriteIfFailed<T>(database: DatabaseSync, step: () => T): T {
+/** Reads on the one handle there is, and answers when what it may have seen of others is committed. */
+async function readAlone<Row>(
+  { turns, groups, run }: OpenFile,
+  connection: DatabaseConnection,
+  query: CompiledQuery,
+): Promise<QueryResult<Row>> {
+  const { group, result } = await turns.take(connection, () => ({ group: groups.current(), result: run<Row>(query) }));
+  await group?.settled;
+  return result;
+}
+
+function attempt<T>(step: () => T): { result: T } | { error: unknown } {
   try {
+    return { result: step() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+async function retryIfBusy<T>(step: () => T): Promise<T> {
+  try {
+    // Nearly always this is all there is to it.
     return step();
   } catch (error) {
-    if (isSqliteIoError(error) && !database.isTransaction) rewriteUserVersion(database);
-    throw error;
+    if (!isSqliteBusy(error)) throw error;
   }
-}
-
-function rewriteUserVersion(database: DatabaseSync): void {
-  try {
-    const { user_version: version } = database.prepare('pragma user_version').get() ?? {};
-    database.exec(`pragma user_version = ${Number(version)}`);
-  } catch {
-    // The disk fails still, as the error that is thrown already says.
-  }
-}
-
-function runStatement<Row>(statement: StatementSync, parameters: readonly unknown[]): QueryResult<Row> {
-  // Kysely types parameters as unknown; the schema holds only text, numbers and null.
-  const values = parameters as readonly SQLInputValue[];
-  if (statement.columns().length > 0) return { rows: statement.all(...values) as Row[] };
-  const { changes } = statement.run(...values);
-  return { rows: [], numAffectedRows: BigInt(changes) };
+  return retryWhileBusy(async () => step());
 }

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Config, ConfigError, databaseUrlOf, loadConfig, loadDatabaseSettings } from '../config.ts';
+import { type Config, databaseUrlOf, loadConfig, loadDatabaseSettings } from '../config.ts';
+import { ConfigError } from '../config-error.ts';
 import { randomToken } from '../crypto/secrets.ts';
 import { checkDatabase, checkPrivacy } from './database.ts';
 import { type Finding, ok, problem, skipped } from './finding.ts';

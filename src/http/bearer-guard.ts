@@ -5,6 +5,7 @@ import type { BuiltInPermission } from '../permissions.ts';
 import { type Actor, requirePermissionOf } from '../roles/actor.ts';
 import { authenticate } from '../sessions/guard.ts';
 import type { Principal } from '../sessions/principal.ts';
+import { countHeaderLines } from './headers.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -42,7 +43,7 @@ export function actorOf(request: FastifyRequest): Actor {
 export function readBearerToken(request: FastifyRequest): string | undefined {
   const header = request.headers.authorization;
   // Of several, Node keeps the first; a proxy before us may have looked at another.
-  if ((request.raw.headersDistinct?.authorization?.length ?? 1) > 1) throw new AppError('invalid_token');
+  if (countHeaderLines(request, 'authorization') > 1) throw new AppError('invalid_token');
   // Another scheme is no attempt at this one (RFC 6750 section 3).
   if (header === undefined || !/^bearer\b/i.test(header)) return undefined;
   const token = bearerPattern.exec(header)?.[1];

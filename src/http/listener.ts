@@ -1,5 +1,5 @@
 import { lookup } from 'node:dns/promises';
-import { type AddressInfo, createServer, Server } from 'node:net';
+import { type AddressInfo, createServer, Server, type Socket } from 'node:net';
 import type { ApiInstance } from './api.ts';
 
 /** Everything that listens for the application. */
@@ -35,6 +35,7 @@ export async function listen(
   name = 'Server',
 ): Promise<Listener> {
   const [first, ...others] = addresses;
+  const sockets = trackSockets(app);
   await app.listen({ host: first, port, listenTextResolver: (address) => `${name} listening at ${address}` });
   const { port: boundPort } = app.server.address() as AddressInfo;
   const doors: Server[] = [];
@@ -44,7 +45,7 @@ export async function listen(
     await closeAll(app, doors);
     throw error;
   }
-  return { close: (drainLimitMs) => drain(app, doors, drainLimitMs) };
+  return { close: (drainLimitMs) => drain(app, doors, sockets, drainLimitMs) };
 }
 
 async function openDoor(app: ApiInstance, host: string, port: number): Promise<Server[]> {
@@ -63,13 +64,30 @@ async function openDoor(app: ApiInstance, host: string, port: number): Promise<S
   }
 }
 
-async function drain(app: ApiInstance, doors: readonly Server[], limitMs: number): Promise<void> {
+function trackSockets(app: ApiInstance): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  app.server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  return sockets;
+}
+
+async function drain(
+  app: ApiInstance,
+  doors: readonly Server[],
+  sockets: ReadonlySet<Socket>,
+  limitMs: number,
+): Promise<void> {
   // Node's HTTP server and Fastify would end the idle connections with the listening.
   const ended = [app.server, ...doors].map(stopListening);
   const graceEndsAtMs = performance.now() + reuseGraceMs;
   // A connection whose request has just been answered would be kept open for the next one.
   const sweep = setInterval(() => {
-    if (performance.now() >= graceEndsAtMs) app.server.closeIdleConnections();
+    if (performance.now() < graceEndsAtMs) return;
+    app.server.closeIdleConnections();
+    // Node.js 24 does not count a connection as idle before its first byte.
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
   }, sweepEveryMs);
   const limit = setTimeout(() => app.server.closeAllConnections(), limitMs);
   await Promise.all(ended);

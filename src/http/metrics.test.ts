@@ -12,6 +12,7 @@ import { inScratch } from '../../test/scratch.ts';
 import { describeOnBackends, type System, startSystem } from '../../test/system.ts';
 import { until } from '../../test/until.ts';
 import { catalogue, type Definition, isClosed } from '../metrics/catalogue.ts';
+import { version } from '../version.ts';
 
 const token = newSecret();
 const scrapeLimitMs = 2_500;
@@ -94,7 +95,7 @@ describeOnBackends('what a scrape looks at', { METRICS_TOKEN: token }, (system, 
     assert.equal(readValue('latchkey_database_pool_waiting'), isPostgres ? 0 : undefined);
     assert.equal((readValue('latchkey_database_pool_connections', { state: 'idle' }) ?? 0) > 0, isPostgres);
     const [database, ephemeral] = isPostgres ? ['postgres', 'redis'] : ['sqlite', 'memory'];
-    assert.equal(readValue('latchkey_build_info', { version: '0.1.0', database, ephemeral } as never), 1);
+    assert.equal(readValue('latchkey_build_info', { version, database, ephemeral } as never), 1);
     await system().deps.outbox.deliverDue();
   });
 });

@@ -1,13 +1,8 @@
 import swagger from '@fastify/swagger';
-import swaggerUi from '@fastify/swagger-ui';
 import type { OpenAPIV3_1 } from 'openapi-types';
 import { version } from '../version.ts';
 import type { ApiInstance } from './api.ts';
 import { optionalBodyKeyword } from './validation.ts';
-
-// Swagger UI sets styles from its script, which only 'unsafe-inline' allows; scripts come from files alone.
-const docsContentSecurityPolicy =
-  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const description = `Self-hosted authentication: accounts proved by e-mailed codes, short-lived signed access tokens, rotating refresh tokens.
 
@@ -75,25 +70,4 @@ function markOptionalBodies(document: Partial<OpenAPIV3_1.Document>): Partial<Op
     requestBody.required = false;
   }
   return document;
-}
-
-/** Serves the document at /openapi.json and Swagger UI at /docs. */
-export async function registerDocs(app: ApiInstance): Promise<void> {
-  await app.register(swaggerUi, {
-    routePrefix: '/docs',
-    staticCSP: docsContentSecurityPolicy,
-    uiConfig: { docExpansion: 'list', deepLinking: true, tryItOutEnabled: true, url: '/openapi.json' },
-    theme: {
-      title: 'Latchkey API',
-      // The bar at the top only offers to load other documents.
-      css: [{ filename: 'latchkey.css', content: '.swagger-ui .topbar { display: none }' }],
-    },
-    logLevel: 'warn',
-  });
-  // Written once: for every request anew it would be the dearest answer that a stranger can ask for.
-  let text: string | undefined;
-  app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) => {
-    text ??= JSON.stringify(app.swagger());
-    return reply.type('application/json; charset=utf-8').send(text);
-  });
 }

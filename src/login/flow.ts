@@ -7,7 +7,8 @@ import { AppError } from '../errors.ts';
 import { type Attempt, forgetFailures, tryPassword, withRightPassword } from '../guessing/flow.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
-import { readEmailAddress, useVerificationToken } from '../verification/flow.ts';
+import { readEmailAddress } from '../verification/flow.ts';
+import { useVerificationToken } from '../verification/tokens.ts';
 import { refusePassword, refuseProof } from './refusal.ts';
 import { findCandidate, type LoginCandidate, recordLogin, replaceOutdatedHash } from './store.ts';
 

@@ -6,7 +6,7 @@ import { type Attempt, forgetFailures, tryPassword, withRightPassword } from '..
 import type { RequestContext } from '../request-context.ts';
 import { renewAuthentication } from '../sessions/flow.ts';
 import type { Principal } from '../sessions/principal.ts';
-import { peekProof, useVerificationToken } from '../verification/flow.ts';
+import { peekProof, useVerificationToken } from '../verification/tokens.ts';
 import { refusePassword } from './refusal.ts';
 import { findCandidateById, type LoginCandidate, lockIfUnchanged } from './store.ts';
 

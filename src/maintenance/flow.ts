@@ -1,9 +1,10 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { erasePending } from '../audit/flow.ts';
 import { expireEventsAfter } from '../audit/retention.ts';
 import { newId } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
 import { rotateSigningKeys } from '../keys/rotation.ts';
+import { choosePace, type RowKind, sweepAtPace } from './pace.ts';
 import {
   type Sweep,
   sweepDevicesUnusedFor,
@@ -19,10 +20,6 @@ import {
 const everyMs = 60_000;
 // Two turns: an instance that died is replaced at the next look but one.
 const leaseMs = 120_000;
-// Small, so that SQLite's one handle is soon free again for requests.
-const batchSize = 200;
-// A backlog that is larger than this is left to the next turns.
-const maxBatches = 500;
 // Another instance may go on signing with a retired key until it has noticed.
 const noticeMs = 60_000;
 const deviceMemoryMs = 180 * 24 * 60 * 60 * 1000;
@@ -42,7 +39,7 @@ export function createMaintenance(deps: Deps): Maintenance {
   const sweeps = listSweeps(deps);
   let timer: NodeJS.Timeout | undefined;
   let running: Promise<void> | undefined;
-  let isClosing = false;
+  const closing = new AbortController();
 
   async function runOnce(): Promise<number | undefined> {
     const nowMs = deps.clock.now();
@@ -50,8 +47,8 @@ export function createMaintenance(deps: Deps): Maintenance {
     deps.throttle?.collect(nowMs);
     if (!(await takeLease(deps.db, { ...lease, nowMs, untilMs: nowMs + leaseMs }))) return undefined;
     let removed = 0;
-    for (const sweep of sweeps) {
-      removed += await sweepInBatches(sweep, nowMs);
+    for (const { kind, sweep } of sweeps) {
+      removed += await sweepAll(sweep, kind, nowMs);
       // Renewed between sweeps; one sweep is bounded well under the lease.
       await takeLease(deps.db, { ...lease, nowMs: deps.clock.now(), untilMs: deps.clock.now() + leaseMs });
     }
@@ -59,16 +56,15 @@ export function createMaintenance(deps: Deps): Maintenance {
     return removed;
   }
 
-  async function sweepInBatches(sweep: Sweep, nowMs: number): Promise<number> {
-    let removed = 0;
-    for (let batches = 0; batches < maxBatches && !isClosing; batches += 1) {
-      const count = await sweep(deps.db, nowMs, batchSize);
-      removed += count;
-      if (count < batchSize) break;
-      // Requests that wait for the connection go first.
-      await nextTurn();
-    }
-    return removed;
+  function sweepAll(sweep: Sweep, kind: RowKind, nowMs: number): Promise<number> {
+    return sweepAtPace((batch) => sweep(deps.db, nowMs, batch), {
+      pace: choosePace(deps.database.dialect, kind),
+      kind,
+      now: () => performance.now(),
+      // A sweep that is to stop need not rest first.
+      rest: (ms) => sleep(ms, undefined, { signal: closing.signal }).catch(() => {}),
+      isClosing: () => closing.signal.aborted,
+    });
   }
 
   function runInBackground(): void {
@@ -91,24 +87,27 @@ export function createMaintenance(deps: Deps): Maintenance {
     },
     runOnce,
     async close() {
-      isClosing = true;
+      closing.abort();
       clearInterval(timer);
       await running;
     },
   };
 }
 
-function listSweeps(deps: Deps): Sweep[] {
+function listSweeps(deps: Deps): { kind: RowKind; sweep: Sweep }[] {
   const { accessTokens, config } = deps;
   const { AUDIT_RETENTION_DAYS } = config.environment;
-  return [
-    erasePending,
-    expireEventsAfter(deps, AUDIT_RETENTION_DAYS),
+  const ofEvents = [erasePending, expireEventsAfter(deps, AUDIT_RETENTION_DAYS)];
+  const ofRows = [
     sweepSessions,
     sweepOutbox,
     sweepPendingEmailChanges,
     sweepPasswordFailures,
     sweepDevicesUnusedFor(deviceMemoryMs),
     sweepKeysRetiredFor(accessTokens.ttlSeconds * 1000 + noticeMs),
+  ];
+  return [
+    ...ofEvents.map((sweep) => ({ kind: 'events' as const, sweep })),
+    ...ofRows.map((sweep) => ({ kind: 'rows' as const, sweep })),
   ];
 }

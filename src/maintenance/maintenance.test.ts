@@ -209,11 +209,11 @@ describeOnBackends('maintenance', {}, (system) => {
     await sweep();
     const { db } = system().deps;
     const user = await registerUser(system());
-    const rows = Array.from({ length: 450 }, (_, index) => {
+    const rows = Array.from({ length: 1_050 }, (_, index) => {
       return { user_id: user.id, fingerprint: `stale ${index}`, first_seen_at: 0, last_seen_at: index % 7 };
     });
     await db.insertInto('known_devices').values(rows).execute();
-    assert.equal(await sweep(), 450);
+    assert.equal(await sweep(), 1_050);
     const left = await db.selectFrom('known_devices').select('fingerprint').where('user_id', '=', user.id).execute();
     assert.equal(left.length, 1);
   });

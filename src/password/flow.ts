@@ -11,7 +11,8 @@ import { notice } from '../mail/outbox.ts';
 import type { RequestContext } from '../request-context.ts';
 import { endSessionsOfUser } from '../sessions/flow.ts';
 import type { Principal } from '../sessions/principal.ts';
-import { forgetAddress, type Proof, peekProof, useVerificationToken } from '../verification/flow.ts';
+import { forgetAddress } from '../verification/flow.ts';
+import { type Proof, peekProof, useVerificationToken } from '../verification/tokens.ts';
 import {
   findPasswordOwner,
   findResetOwner,

@@ -11,7 +11,7 @@ import { requireAcceptablePassword } from '../password/flow.ts';
 import { firstRole } from '../permissions.ts';
 import type { RequestContext } from '../request-context.ts';
 import { type IssuedTokens, issueTokens, openSession } from '../sessions/flow.ts';
-import { type Proof, peekProof, useVerificationToken } from '../verification/flow.ts';
+import { type Proof, peekProof, useVerificationToken } from '../verification/tokens.ts';
 import { activateInvited, insertUser, insertUserRole } from './store.ts';
 
 /** What a registration brings: the proof of the address, the password, and optionally a profile. */

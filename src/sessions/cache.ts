@@ -35,9 +35,10 @@ function openCachedSession(
  * write to Redis could else grant themselves roles.
  */
 export async function cacheSession(deps: Deps, session: CachedSession, readAtMs: number): Promise<void> {
+  if (deps.sessionCache === undefined) return;
   const { userId, sessionId } = session.principal;
   const sealed = seal(deps.keyring, JSON.stringify(session), sealContext(userId, sessionId));
-  await deps.sessionCache?.fill(userId, sessionId, sealed, readAtMs);
+  await deps.sessionCache.fill(userId, sessionId, sealed, readAtMs);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { prepareQuery } from '../db/prepared.ts';
 import type { Db, SessionRow, UserRow } from '../db/schema.ts';
 import type { PageRequest } from '../paging.ts';
 import { permissionsOfRoles } from '../permissions.ts';
@@ -15,10 +16,9 @@ export async function insertSession(db: Db, row: SessionRow): Promise<void> {
   await db.insertInto('sessions').values(row).execute();
 }
 
-/** Reads a session, its user, and the user's roles and permissions in one query. */
-export async function findSessionWithUser(db: Db, sessionId: string): Promise<SessionWithUser | undefined> {
-  // One row for each role, and one when there is none: a join both databases plan the same way.
-  const rows = await db
+// One row for each role, and one when there is none: a join both databases plan the same way.
+const sessionWithUser = prepareQuery((db, { sessionId }: { sessionId: string }) =>
+  db
     .selectFrom('sessions')
     .innerJoin('users', 'users.id', 'sessions.user_id')
     .leftJoin('user_roles', 'user_roles.user_id', 'users.id')
@@ -26,8 +26,12 @@ export async function findSessionWithUser(db: Db, sessionId: string): Promise<Se
     .selectAll('sessions')
     .select(['users.email', 'users.locale', 'users.status', 'roles.name as role_name', 'roles.permissions'])
     .where('sessions.id', '=', sessionId)
-    .orderBy('roles.name')
-    .execute();
+    .orderBy('roles.name'),
+);
+
+/** Reads a session, its user, and the user's roles and permissions in one query. */
+export async function findSessionWithUser(db: Db, sessionId: string): Promise<SessionWithUser | undefined> {
+  const { rows } = await sessionWithUser(db, { sessionId });
   const [first] = rows;
   if (first === undefined) return undefined;
   const { email, locale, status, role_name: _role, permissions: _permissions, ...session } = first;
@@ -42,21 +46,23 @@ export async function findSessionWithUser(db: Db, sessionId: string): Promise<Se
   };
 }
 
+type Advance = { sessionId: string; generation: number; nowMs: number; idleExpiresAtMs: number };
+
+const generationAdvance = prepareQuery((db, change: Advance & { nextGeneration: number }) =>
+  db
+    .updateTable('sessions')
+    .set({ generation: change.nextGeneration, rotated_at: change.nowMs, idle_expires_at: change.idleExpiresAtMs })
+    .where('id', '=', change.sessionId)
+    .where('generation', '=', change.generation),
+);
+
 /**
  * Moves a session to its next generation if it is still at this one. The condition decides every race:
  * of any number of parallel refreshes, one gets true.
  */
-export async function advanceGeneration(
-  db: Db,
-  change: { sessionId: string; generation: number; nowMs: number; idleExpiresAtMs: number },
-): Promise<boolean> {
-  const result = await db
-    .updateTable('sessions')
-    .set({ generation: change.generation + 1, rotated_at: change.nowMs, idle_expires_at: change.idleExpiresAtMs })
-    .where('id', '=', change.sessionId)
-    .where('generation', '=', change.generation)
-    .executeTakeFirst();
-  return result.numUpdatedRows === 1n;
+export async function advanceGeneration(db: Db, change: Advance): Promise<boolean> {
+  const result = await generationAdvance(db, { ...change, nextGeneration: change.generation + 1 });
+  return result.numAffectedRows === 1n;
 }
 
 /** Ends one session of one user. Returns false when it had ended before. */

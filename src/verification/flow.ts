@@ -1,6 +1,6 @@
 import { recordEvent } from '../audit/flow.ts';
 import { generateCode, normalizeCode } from '../crypto/one-time-code.ts';
-import { hmacSha256, randomToken, sha256 } from '../crypto/secrets.ts';
+import { hmacSha256, randomToken } from '../crypto/secrets.ts';
 import { inTransaction } from '../db/database.ts';
 import { isForeignKeyViolation } from '../db/failures.ts';
 import type { Db } from '../db/schema.ts';
@@ -9,30 +9,13 @@ import { canonicalEmailAddress } from '../email-address.ts';
 import { AppError, fieldRefused } from '../errors.ts';
 import type { Message } from '../mail/messages.ts';
 import type { RequestContext } from '../request-context.ts';
+import { codeKey, handleOf, sendBudgetKey, tokenKey } from './entry-keys.ts';
+import { type RequestablePurpose, type VerificationPurpose, verificationPurposes } from './purposes.ts';
 import { type CodeRecipient, findRecipient, lockRecipient } from './store.ts';
-
-/** What an address can be proved for. A proof for one purpose is worth nothing for another. */
-export const verificationPurposes = ['registration', 'login', 'password_reset', 'email_change'] as const;
-export type VerificationPurpose = (typeof verificationPurposes)[number];
-export type RequestablePurpose = Exclude<VerificationPurpose, 'email_change'>;
+import { issueVerificationToken, type Proof, type VerificationToken } from './tokens.ts';
 
 /** How long a sent code works and when the next may be asked for, in seconds. */
 export type SentCode = { expiresInSeconds: number; resendAfterSeconds: number };
-
-/** A proof of an address that can be used once. */
-export type VerificationToken = { token: string; expiresInSeconds: number };
-
-/** What a verification token proves. */
-export type Proof = {
-  email: string;
-  /** Who asked for the code, where that was a user who was logged in. */
-  userId: string | null;
-  /** When the code was sent: what was decided about the account since then outlives the proof. */
-  sentAtMs: number;
-};
-
-/** A proof as it is kept: with its end, so that giving it back does not prolong it. */
-type StoredProof = Proof & { expiresAtMs: number };
 
 /** A code on its way: what it is for, and what is mailed to the address. */
 export type CodeRequest = {
@@ -59,12 +42,6 @@ const sendBudget = [
   { uses: 5, perMs: 60 * minuteMs },
   { uses: 10, perMs: 24 * 60 * minuteMs },
 ];
-const tokenTtlSeconds = 600;
-const tokenPattern = /^([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})$/;
-
-/** The longest text that is looked at as a verification token. */
-export const verificationTokenMaxLength = 128;
-
 /** Sends a code for the purpose, or what the owner should read instead. The answer is always the same. */
 export async function sendCode(
   deps: Deps,
@@ -209,44 +186,6 @@ async function refuseCode(
   throw new AppError('invalid_code');
 }
 
-/** Says what a verification token proves, without using it up. */
-export async function peekProof(deps: Deps, token: string, purpose: VerificationPurpose): Promise<Proof> {
-  const parsed = parseToken(token);
-  const payload =
-    parsed && (await deps.ephemeral.peek(tokenKey(parsed.handle, purpose), parsed.digest, deps.clock.now()));
-  if (payload === undefined) throw new AppError('invalid_verification_token');
-  return JSON.parse(payload) as Proof;
-}
-
-/**
- * Uses a verification token up for one act: of any number of parallel uses one gets through. When the act
- * fails because a component is away, the token is given back, so that the same request can be repeated.
- */
-export async function useVerificationToken<T>(
-  deps: Deps,
-  token: string,
-  purpose: VerificationPurpose,
-  act: (proof: Proof) => Promise<T>,
-): Promise<T> {
-  const parsed = parseToken(token);
-  if (parsed === undefined) throw new AppError('invalid_verification_token');
-  const key = tokenKey(parsed.handle, purpose);
-  const payload = await deps.ephemeral.take(key, [parsed.digest], deps.clock.now());
-  if (payload === undefined) throw new AppError('invalid_verification_token');
-  const proof = JSON.parse(payload) as StoredProof;
-  try {
-    return await act(proof);
-  } catch (error) {
-    if (!(error instanceof AppError)) {
-      const entry = { digest: parsed.digest, payload, expiresAtMs: proof.expiresAtMs };
-      await deps.ephemeral.put(key, entry, deps.clock.now()).catch((lost: unknown) => {
-        deps.log.warn({ err: lost }, 'a verification token could not be given back');
-      });
-    }
-    throw error;
-  }
-}
-
 /** Removes every code and verification token of an address. The budget of mails stays. */
 export async function forgetAddress(deps: Deps, email: string): Promise<void> {
   const keys = verificationPurposes.flatMap((purpose) => [codeKey(email, purpose), tokenKey(handleOf(email), purpose)]);
@@ -258,23 +197,9 @@ export async function forgetAddress(deps: Deps, email: string): Promise<void> {
   }
 }
 
-async function issueVerificationToken(
-  deps: Deps,
-  purpose: VerificationPurpose,
-  proof: Proof,
-): Promise<VerificationToken> {
-  const secret = randomToken();
-  const handle = handleOf(proof.email);
-  const nowMs = deps.clock.now();
-  const expiresAtMs = nowMs + tokenTtlSeconds * 1000;
-  const payload = JSON.stringify({ ...proof, expiresAtMs } satisfies StoredProof);
-  await deps.ephemeral.put(tokenKey(handle, purpose), { digest: sha256(secret), payload, expiresAtMs }, nowMs);
-  return { token: `${handle}.${secret}`, expiresInSeconds: tokenTtlSeconds };
-}
-
 /** Runs `send` if the address may be mailed now; gives the use back when sending fails. */
 async function spendSendBudget(deps: Deps, email: string, send: () => Promise<void>): Promise<void> {
-  const key = `{${handleOf(email)}}:sends`;
+  const key = sendBudgetKey(email);
   const spentAtMs = deps.clock.now();
   const spent = await deps.ephemeral.spend(key, sendBudget, spentAtMs);
   if (!spent.allowed) {
@@ -316,24 +241,6 @@ export function expiresInMinutes(deps: Deps): number {
 
 function codeDigest(key: Buffer, email: string, purpose: VerificationPurpose, code: string): string {
   return hmacSha256(key, [purpose, email, code]);
-}
-
-function parseToken(token: string): { handle: string; digest: string } | undefined {
-  const [, handle, secret] = tokenPattern.exec(token) ?? [];
-  return handle === undefined || secret === undefined ? undefined : { handle, digest: sha256(secret) };
-}
-
-/** Names an address in keys and tokens: 132 bits of its hash. The braces below keep its keys in one cluster slot. */
-function handleOf(email: string): string {
-  return sha256(email).slice(0, 22);
-}
-
-function codeKey(email: string, purpose: VerificationPurpose): string {
-  return `{${handleOf(email)}}:code:${purpose}`;
-}
-
-function tokenKey(handle: string, purpose: VerificationPurpose): string {
-  return `{${handle}}:token:${purpose}`;
 }
 
 /** Reads an address in its canonical spelling, or refuses the field `email`. */

@@ -1,6 +1,8 @@
 import { type Static, Type } from 'typebox';
 import { emailMaxLength } from '../email-address.ts';
-import { type SentCode, verificationPurposes, verificationTokenMaxLength } from './flow.ts';
+import type { SentCode } from './flow.ts';
+import { verificationPurposes } from './purposes.ts';
+import { verificationTokenMaxLength } from './tokens.ts';
 
 /** An address as a caller may type it. */
 export const emailField = Type.String({
