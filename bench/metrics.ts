@@ -3,6 +3,7 @@ import type { ApiInstance } from '../src/http/api.ts';
 import type { Metrics } from '../src/metrics/metrics.ts';
 import { registerUser } from '../test/accounts.ts';
 import { startSystem } from '../test/system.ts';
+import { median } from './statistics.ts';
 
 /**
  * `npm run bench:metrics`: what counting costs GET /users/me on SQLite. The two sides are one system with two
@@ -43,8 +44,4 @@ async function measure(app: ApiInstance): Promise<number> {
   };
   await Promise.all(Array.from({ length: clients }, client));
   return callsPerRound / ((performance.now() - startedAtMs) / 1000);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 }

@@ -1,6 +1,7 @@
 import { authenticate } from '../src/sessions/guard.ts';
 import { registerUser } from '../test/accounts.ts';
 import { type System, startSystem } from '../test/system.ts';
+import { median } from './statistics.ts';
 
 /**
  * `npm run bench:session-cache`: what the session cache is worth with the PostgreSQL and the Redis of this machine. The
@@ -71,8 +72,4 @@ async function measure({ run }: Work, side: Side): Promise<number> {
   };
   await Promise.all(Array.from({ length: clients }, client));
   return callsPerRound / ((performance.now() - startedAtMs) / 1000);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 }

@@ -34,6 +34,7 @@ const eventFilters: Readonly<Record<string, Parameters<typeof listEvents>[1]>> =
   'a type': { type: 'user.disabled' },
   'a time': { sinceMs: 200, untilMs: 900 },
   'a user and a type': { userId: 'subject', type: 'user.disabled' },
+  'a user and the type of most': { userId: '500', type: 'login.succeeded' },
 };
 
 for (const backend of backends) {
