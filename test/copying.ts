@@ -219,7 +219,7 @@ type Outcome = {
 /** A command in a process of its own. */
 export type RunningCommand = { kill(signal: NodeJS.Signals): void; ended: Promise<Outcome> };
 
-const main = join(import.meta.dirname, '../src/cli/main.ts');
+const main = join(import.meta.dirname, '../src/cli/start.js');
 const runLimitMs = 100_000;
 const children = new Set<ChildProcess>();
 

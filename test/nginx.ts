@@ -23,7 +23,7 @@ export const reasonForNoNginx: string | false =
 export const serverName = 'auth.example.com';
 
 /** A running nginx. */
-export type Nginx = { port: number; ca: string; stop(): Promise<void> };
+export type Nginx = { port: number; pid: number; ca: string; stop(): Promise<void> };
 
 type NginxOptions = {
   /** The port of 127.0.0.1 that it passes requests to. */
@@ -58,6 +58,14 @@ export async function startNginx({ upstreamPort, address, isInner = false }: Ngi
   site = replaceOnce(site, '/etc/nginx/latchkey/auth.example.com.key', join(folder, 'tls.key'));
   if (isInner)
     site = replaceOnce(site, 'X-Forwarded-For   $remote_addr;', 'X-Forwarded-For $proxy_add_x_forwarded_for;');
+  return { ...(await runNginx(folder, { site, port, address })), ca: authority.cert };
+}
+
+/** Runs nginx in the foreground with the site in the folder, and removes both when it stops. */
+export async function runNginx(
+  folder: string,
+  { site, port, address }: { site: string; port: number; address: string },
+): Promise<Omit<Nginx, 'ca'>> {
   writeFileSync(join(folder, 'site.conf'), site);
   const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
   writeFileSync(
@@ -97,11 +105,12 @@ http {
     await stop();
     throw error;
   }
-  return { port, ca: authority.cert, stop };
+  return { port, pid: child.pid ?? 0, stop };
 }
 
-function replaceOnce(text: string, found: string, replacement: string): string {
-  assert.equal(text.split(found).length, 2, `the recommended configuration has no ${found}, or several`);
+/** Replaces what a configuration that readers copy has exactly once. */
+export function replaceOnce(text: string, found: string, replacement: string): string {
+  assert.equal(text.split(found).length, 2, `the configuration has no ${found}, or several`);
   return text.replace(found, () => replacement);
 }
 

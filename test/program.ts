@@ -23,7 +23,7 @@ export type Program = {
   stop(signal: NodeJS.Signals): Promise<Ending>;
 };
 
-const main = join(import.meta.dirname, '../src/main.ts');
+const main = join(import.meta.dirname, '../src/start.js');
 const startLimitMs = 20_000;
 // What a start that fails prints is compared to the letter, so that is left as it is.
 const recordedEnvironment: Environment = recording === undefined ? {} : { LOG_LEVEL: 'trace' };

@@ -21,7 +21,8 @@ const outOfTime = AbortSignal.timeout(runLimitMs);
 // remains waits for back ends more than it computes.
 const timed = [
   'test/faults/**/*.test.ts',
-  'test/{two-instances-*,stopping,process,copy-database,mail-delivery}.test.ts',
+  'test/{two-instances-*,stopping,process,copy-database,mail-delivery,login-storm}.test.ts',
+  'test/{image,archive,upgrade,compose-proxy}.test.ts',
 ];
 const phases =
   positionals.length > 0

@@ -15,7 +15,7 @@ export type Terminal = {
   ended: Promise<number | null>;
 };
 
-const main = join(import.meta.dirname, '../src/cli/main.ts');
+const main = join(import.meta.dirname, '../src/cli/start.js');
 const limitMs = 60_000;
 const children = new Set<ChildProcess>();
 

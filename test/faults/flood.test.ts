@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { goodPassword, newEmail } from '../accounts.ts';
+import { readResidentMebibytes } from '../processes.ts';
 import { type Program, register, startProgram } from '../program.ts';
 import { inScratch, readSqlite } from '../scratch.ts';
 import { until } from '../until.ts';
@@ -217,8 +217,7 @@ async function watch(
       }),
     ),
     pace(100, async () => {
-      const kibibytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${program.pid}/status`, 'utf8'))?.[1];
-      memory.push(Number(kibibytes) / 1024);
+      memory.push(readResidentMebibytes(program.pid));
     }),
   ]);
   const third = Math.ceil(memory.length / 3);
