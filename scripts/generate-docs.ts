@@ -3,12 +3,15 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { renderAuditPage } from './audit-page.ts';
 import { renderCliPage } from './cli-page.ts';
+import { renderClientTypes } from './client-types.ts';
 import { renderConfigurationPage } from './configuration-page.ts';
+import { renderDecisionIndex, renderDocumentationIndex } from './documentation-index.ts';
 import { renderEnvironmentExample } from './environment-example.ts';
 import { renderErrorsPage } from './errors-page.ts';
 import { renderMetricsPage } from './metrics-page.ts';
 import { renderOpenApiDocument } from './openapi-document.ts';
 import { renderOperationsPage } from './operations-page.ts';
+import { performanceDocuments } from './performance-page.ts';
 
 /**
  * `npm run docs` writes every document that is made from the source. `npm run check:docs` writes nothing and
@@ -16,12 +19,16 @@ import { renderOperationsPage } from './operations-page.ts';
  */
 const documents: { path: string; render: () => string | Promise<string> }[] = [
   { path: 'openapi.json', render: renderOpenApiDocument },
+  { path: 'client/src/api-types.ts', render: renderClientTypes },
   { path: 'docs/errors.md', render: renderErrorsPage },
   { path: 'docs/configuration.md', render: renderConfigurationPage },
   { path: 'docs/metrics.md', render: renderMetricsPage },
   { path: 'docs/audit.md', render: renderAuditPage },
   { path: 'docs/cli.md', render: renderCliPage },
   { path: 'docs/operations.md', render: renderOperationsPage },
+  ...performanceDocuments(),
+  { path: 'docs/decisions/README.md', render: renderDecisionIndex },
+  { path: 'docs/README.md', render: renderDocumentationIndex },
   { path: '.env.example', render: renderEnvironmentExample },
 ];
 

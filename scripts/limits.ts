@@ -112,6 +112,8 @@ const meanings: Meanings = {
     'src/verification/flow.ts': {
       codeTries: 'tries of one code',
       resendAfterSeconds: 'between two mails to one address',
+    },
+    'src/verification/tokens.ts': {
       tokenTtlSeconds: 'a verification token',
       verificationTokenMaxLength: 'characters of a verification token',
     },
@@ -183,7 +185,12 @@ const meanings: Meanings = {
       busyTimeoutMs: 'the wait for a turn or for another process’s lock',
       maxPauseMs: 'between two looks at that lock at most',
     },
-    'src/db/sqlite-dialect.ts': {
+    'src/db/sqlite-groups.ts': {
+      maxUnitsPerGroup: 'transactions and statements that are committed together',
+      gatheringLimitMs: 'how long a write waits for others while every turn of the event loop brings more',
+      heldLimitMs: 'how long a transaction may keep what others wrote from being committed',
+    },
+    'src/db/sqlite-statements.ts': {
       maxPreparedStatements: 'statements kept prepared',
     },
   },
@@ -296,10 +303,16 @@ const meanings: Meanings = {
     'src/maintenance/flow.ts': {
       everyMs: 'between two turns',
       leaseMs: 'for which the chores are one instance’s',
-      batchSize: 'rows removed at once',
-      maxBatches: 'batches of one chore in a turn',
       deviceMemoryMs: 'for which an unused device is known',
       noticeMs: 'a retired key is kept longer than its last token',
+    },
+    'src/maintenance/pace.ts': {
+      smallestBatch: 'rows removed at once, at first and where it is slow',
+      smallestEventBatch: 'audit events removed at once, at first and where it is slow',
+      largestBatch: 'rows or events removed at once where it is quick',
+      maxRestMs: 'between two batches of rows, at most',
+      maxEventRestMs: 'between two batches of audit events, at most',
+      sweepLimitMs: 'for which one chore goes on in a turn',
     },
     'src/audit/flow.ts': {
       erasedAtOnce: 'events of a deleted user blanked with the deletion; the rest follows',
@@ -331,6 +344,9 @@ const meanings: Meanings = {
   Stopping: {
     'src/http/listener.ts': {
       reuseGraceMs: 'for which an idle connection may still be reused',
+    },
+    'src/healthcheck.ts': {
+      answerWaitMs: 'an answer to the health check of the image',
     },
     'src/serve.ts': {
       metricsDrainLimitMs: 'scrapes under way at `METRICS_PORT`, after the requests',
@@ -427,7 +443,8 @@ const meanings: Meanings = {
 const others: Record<string, readonly string[]> = {
   'src/audit/retention.ts': ['dayMs'],
   'src/cli/audit-verify.ts': ['progressIntervalMs'],
-  'src/config.ts': ['minSecretBytes', 'minDistinctCharacters', 'productionMinBcryptCost', 'productionMinMetricsToken'],
+  'src/config.ts': ['productionMinBcryptCost', 'productionMinMetricsToken'],
+  'src/config-secrets.ts': ['minSecretBytes', 'minDistinctCharacters'],
   'src/cli/backup.ts': ['progressIntervalMs'],
   'src/cli/audit-list.ts': ['eventsPerPage', 'eventsShown'],
   'src/cli/copy-database.ts': ['progressIntervalMs'],
@@ -445,7 +462,7 @@ const others: Record<string, readonly string[]> = {
   'src/cli/users-import.ts': ['progressIntervalMs', 'shownRefusals'],
   'src/crypto/foreign-hash.ts': ['aesKeyBytes', 'aesBlockBytes'],
   'src/crypto/foreign-spellings.ts': ['minChecksumBytes', 'minBcryptCost', 'memoryPerArgon2Lane'],
-  'src/crypto/hash-worker.ts': ['workerNiceness'],
+  'src/crypto/hash-pool.ts': ['defaultNiceness'],
   'src/crypto/one-time-code.ts': ['codeLength'],
   'src/crypto/password-policy.ts': ['minRemainingLetters', 'minRemainingDigits', 'minAddressPart'],
   'src/crypto/secrets.ts': ['keyBytes', 'ivBytes', 'tagBytes'],

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { ConfigError, loadConfig } from '../src/config.ts';
+import { loadConfig } from '../src/config.ts';
+import { ConfigError } from '../src/config-error.ts';
 import { type Environment, environmentSchema } from '../src/config-schema.ts';
 
 /** What TypeBox keeps of one variable in the schema. */
