@@ -1,3 +1,4 @@
+import { ErrorReply } from '@redis/client';
 import { addressText, type RedisAddress, type RedisTarget } from '../redis-url.ts';
 import { openLink, type RedisClient } from './redis-link.ts';
 import { type NodeSettings, openNode, type RedisNode } from './redis-node.ts';
@@ -7,23 +8,28 @@ const askEveryMs = 500;
 // A sentinel that stands still must not be believed for longer than the others need to agree on a new master.
 const voteTtlMs = 3_000;
 
-type Vote = { named: RedisAddress; heardAtMs: number };
+/** Whom a sentinel names, and of which failover it knows. */
+type Vote = { named: RedisAddress; configEpoch: number; heardAtMs: number };
 
 /**
  * Follows the master that the sentinels name. Each is asked twice a second, so a failover is learned of from the
- * first that knows of it, also when the old master is still there. What most of them name is used, once it says
- * itself that it is a master.
+ * first that knows of it, also when the old master is still there. What is named is used once it says itself that it
+ * is a master.
  */
 export function openSentinelTopology(target: RedisTarget & { mode: 'sentinel' }, settings: NodeSettings): Topology {
   const votes = new Map<RedisAddress, Vote>();
-  const nodes = new Map<string, RedisNode>();
-  let candidates: readonly RedisNode[] = [];
+  let master: RedisNode | undefined;
   let isClosed = false;
 
   async function hearVote(sentinel: RedisAddress, client: RedisClient): Promise<string | undefined> {
-    const answer = await client.sendCommand(['SENTINEL', 'GET-MASTER-ADDR-BY-NAME', target.masterName]);
-    if (!Array.isArray(answer)) return `it knows no master named ${target.masterName}`;
-    votes.set(sentinel, { named: { host: String(answer[0]), port: Number(answer[1]) }, heardAtMs: performance.now() });
+    // Both are written in this turn, so no failover comes between their answers.
+    const [named, configEpoch] = await Promise.all([
+      client.sendCommand(['SENTINEL', 'GET-MASTER-ADDR-BY-NAME', target.masterName]),
+      readConfigEpoch(client, target.masterName),
+    ]);
+    if (!Array.isArray(named)) return `it knows no master named ${target.masterName}`;
+    const address = { host: String(named[0]), port: Number(named[1]) };
+    votes.set(sentinel, { named: address, configEpoch, heardAtMs: performance.now() });
     if (!isClosed) follow();
     return undefined;
   }
@@ -41,31 +47,26 @@ export function openSentinelTopology(target: RedisTarget & { mode: 'sentinel' },
     }),
   );
 
-  /** Connects to what is named and to nothing else; during a failover that is two addresses for a moment. */
+  /** Connects to the one that counts and to no other: an older master may yet be there and take what it is sent. */
   function follow(): void {
-    const named = rankByVotes([...votes.values()]);
-    const texts = named.map(addressText);
-    for (const [text, node] of nodes) {
-      if (texts.includes(text)) continue;
-      nodes.delete(text);
-      node.close();
-    }
-    candidates = named.map((address) => {
-      const node = nodes.get(addressText(address)) ?? openNode(address, { ...settings, database: target.database });
-      nodes.set(addressText(address), node);
-      return node;
-    });
+    const address = chooseMaster([...votes.values()]);
+    if (address === undefined || (master && addressText(address) === addressText(master.address))) return;
+    master?.close();
+    master = openNode(address, { ...settings, database: target.database });
+  }
+
+  function isReady(): boolean {
+    return master?.isReady === true && master.isMaster;
   }
 
   function getMaster(): RedisNode {
-    const master = candidates.find((node) => node.isReady && node.isMaster);
-    if (master === undefined) throw new Error('the sentinels name no master that can be reached');
+    if (master === undefined || !isReady()) throw new Error('the sentinels name no master that can be reached');
     return master;
   }
 
   return {
     get isReady() {
-      return candidates.some((node) => node.isReady && node.isMaster);
+      return isReady();
     },
     run: async (_key, _giveUpAtMs, send) => send(getMaster(), false),
     async ping() {
@@ -73,15 +74,35 @@ export function openSentinelTopology(target: RedisTarget & { mode: 'sentinel' },
     },
     close() {
       isClosed = true;
-      for (const link of [...sentinels, ...nodes.values()]) link.close();
+      for (const link of sentinels) link.close();
+      master?.close();
     },
   };
 }
 
-/** The addresses that the sentinels have named of late, the one that most of them name first. */
-function rankByVotes(votes: readonly Vote[]): RedisAddress[] {
+/**
+ * Whom to use of those that were named of late. A failover is one that most sentinels have agreed on, and the one that
+ * carried it out tells the others, which takes up to two seconds; meanwhile most of them still name the old master,
+ * and it loses what it is sent. So the newest failover counts, and how many name its master only where that says
+ * nothing.
+ */
+function chooseMaster(votes: readonly Vote[]): RedisAddress | undefined {
   const oldestMs = performance.now() - voteTtlMs;
   const fresh = votes.filter(({ heardAtMs }) => heardAtMs >= oldestMs);
-  const groups = Map.groupBy(fresh, ({ named }) => addressText(named));
-  return [...groups.values()].sort((a, b) => b.length - a.length).flatMap(([vote]) => vote?.named ?? []);
+  const newestEpoch = Math.max(...fresh.map(({ configEpoch }) => configEpoch));
+  const newest = fresh.filter(({ configEpoch }) => configEpoch === newestEpoch);
+  const groups = Map.groupBy(newest, ({ named }) => addressText(named));
+  return [...groups.values()].toSorted((a, b) => b.length - a.length)[0]?.[0]?.named;
+}
+
+/** Reads which failover a sentinel knows of; it grows with each. Zero where users may not ask for it. */
+async function readConfigEpoch(client: RedisClient, masterName: string): Promise<number> {
+  try {
+    const fields = await client.sendCommand<string[]>(['SENTINEL', 'MASTER', masterName]);
+    return Number(fields[fields.indexOf('config-epoch') + 1]) || 0;
+  } catch (error) {
+    // Of a master that it does not know as well.
+    if (error instanceof ErrorReply) return 0;
+    throw error;
+  }
 }

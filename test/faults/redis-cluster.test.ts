@@ -25,13 +25,19 @@ describe('on a cluster of Redis', { skip: reasonToSkip('redis') }, () => {
   /** Asks for a code, from a client that is counted on this master too and whose limit is in nobody's way. */
   async function sendCodeOn(index: number): Promise<Reply> {
     const body = { email: emailOn(index), purpose: 'registration' };
+    return call(system, { method: 'POST', path: '/auth/send-code', body, remoteAddress: clientOn(index) });
+  }
+
+  function clientOn(index: number): string {
     for (;;) {
       nextHost += 1;
-      const remoteAddress = `198.${18 + (nextHost >> 16)}.${(nextHost >> 8) & 255}.${nextHost & 255}`;
-      if (isOn(index, `limit:send-code:${remoteAddress}`)) {
-        return call(system, { method: 'POST', path: '/auth/send-code', body, remoteAddress });
-      }
+      const address = `198.${18 + (nextHost >> 16)}.${(nextHost >> 8) & 255}.${nextHost & 255}`;
+      if (isOn(index, limitKey(address))) return address;
     }
+  }
+
+  function limitKey(address: string): string {
+    return `${system.deps.redisPrefix}limit:send-code:ip:m:${address}`;
   }
 
   async function readiness(): Promise<unknown[]> {
@@ -51,6 +57,13 @@ describe('on a cluster of Redis', { skip: reasonToSkip('redis') }, () => {
     }
     for (const { url } of cluster.masters) assert.ok((await ask<number>(url, ['DBSIZE'])) > 0, 'each holds something');
     assert.deepEqual(await readiness(), [200, 'ready', 'up']);
+  });
+
+  test('a client is counted on the master of its address', async () => {
+    const remoteAddress = clientOn(1);
+    const body = { email: emailOn(0), purpose: 'registration' };
+    assert.equal((await call(system, { method: 'POST', path: '/auth/send-code', body, remoteAddress })).status, 202);
+    assert.equal(await ask(cluster.masters[1]?.url ?? '', ['EXISTS', limitKey(remoteAddress)]), 1);
   });
 
   test('two instances share the limits', async () => {

@@ -103,9 +103,36 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
     ];
     for (const _ of [1, 2, 3]) sentinels.push(await startMember(sentinelPassword, watch, ['--sentinel']));
     await Promise.all(sentinels.map(waitUntilWatching));
-    const auth = `:${encodeURIComponent(password)}@`;
-    const query = `?sentinel_password=${encodeURIComponent(sentinelPassword)}`;
-    return { url: `redis+sentinel://${auth}${hostsOf(sentinels)}/${masterName}${query}`, servers, sentinels, remove };
+    return { url: sentinelUrl(sentinels), servers, sentinels, remove };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+/** Two masters of one name, of which the older is named by two sentinels and the one of the newest failover by one. */
+export async function startDividedSentinels({ isEpochTold }: { isEpochTold: boolean }) {
+  const members: Member[] = [];
+  const start = async (...args: Parameters<typeof startMember>) => {
+    members.push(await startMember(...args));
+    return members.at(-1) as Member;
+  };
+  const remove = async () => void (await Promise.all(members.map((member) => member.remove())));
+  try {
+    const older = await start(password, dataLines());
+    const newer = await start(password, dataLines());
+    const watch = ({ port }: Member, configEpoch: number) => [
+      `sentinel monitor ${masterName} 127.0.0.1 ${port} 2`,
+      `sentinel auth-pass ${masterName} "${password}"`,
+      `sentinel config-epoch ${masterName} ${configEpoch}`,
+      ...(isEpochTold ? [] : [`user default on ">${sentinelPassword}" ~* &* +@all -sentinel|master`]),
+    ];
+    const sentinels: Member[] = [];
+    // They watch different servers, and so never hear of each other.
+    for (const lines of [watch(older, 6), watch(older, 6), watch(newer, 7)]) {
+      sentinels.push(await start(sentinelPassword, lines, ['--sentinel']));
+    }
+    return { url: sentinelUrl(sentinels), older, newer, remove };
   } catch (error) {
     await remove();
     throw error;
@@ -189,6 +216,12 @@ async function waitUntilWatching({ url }: Member): Promise<void> {
     const read = (name: string) => fields[fields.indexOf(name) + 1];
     return read('flags') === 'master' && read('num-slaves') === '2' && read('num-other-sentinels') === '2';
   });
+}
+
+function sentinelUrl(sentinels: readonly Member[]): string {
+  const auth = `:${encodeURIComponent(password)}@`;
+  const query = `?sentinel_password=${encodeURIComponent(sentinelPassword)}`;
+  return `redis+sentinel://${auth}${hostsOf(sentinels)}/${masterName}${query}`;
 }
 
 function hostsOf(members: readonly Member[]): string {
