@@ -18,7 +18,8 @@ type Vote = { named: RedisAddress; configEpoch: number; heardAtMs: number };
  */
 export function openSentinelTopology(target: RedisTarget & { mode: 'sentinel' }, settings: NodeSettings): Topology {
   const votes = new Map<RedisAddress, Vote>();
-  let master: RedisNode | undefined;
+  const nodes = new Map<string, RedisNode>();
+  let candidates: readonly RedisNode[] = [];
   let isClosed = false;
 
   async function hearVote(sentinel: RedisAddress, client: RedisClient): Promise<string | undefined> {
@@ -47,26 +48,31 @@ export function openSentinelTopology(target: RedisTarget & { mode: 'sentinel' },
     }),
   );
 
-  /** Connects to the one that counts and to no other: an older master may yet be there and take what it is sent. */
+  /** Connects to what counts and to nothing else: an older master may yet be there and take what it is sent. */
   function follow(): void {
-    const address = chooseMaster([...votes.values()]);
-    if (address === undefined || (master && addressText(address) === addressText(master.address))) return;
-    master?.close();
-    master = openNode(address, { ...settings, database: target.database });
-  }
-
-  function isReady(): boolean {
-    return master?.isReady === true && master.isMaster;
+    const named = chooseMasters([...votes.values()]);
+    const texts = named.map(addressText);
+    for (const [text, node] of nodes) {
+      if (texts.includes(text)) continue;
+      nodes.delete(text);
+      node.close();
+    }
+    candidates = named.map((address) => {
+      const node = nodes.get(addressText(address)) ?? openNode(address, { ...settings, database: target.database });
+      nodes.set(addressText(address), node);
+      return node;
+    });
   }
 
   function getMaster(): RedisNode {
-    if (master === undefined || !isReady()) throw new Error('the sentinels name no master that can be reached');
+    const master = candidates.find((node) => node.isReady && node.isMaster);
+    if (master === undefined) throw new Error('the sentinels name no master that can be reached');
     return master;
   }
 
   return {
     get isReady() {
-      return isReady();
+      return candidates.some((node) => node.isReady && node.isMaster);
     },
     run: async (_key, _giveUpAtMs, send) => send(getMaster(), false),
     async ping() {
@@ -74,25 +80,24 @@ export function openSentinelTopology(target: RedisTarget & { mode: 'sentinel' },
     },
     close() {
       isClosed = true;
-      for (const link of sentinels) link.close();
-      master?.close();
+      for (const link of [...sentinels, ...nodes.values()]) link.close();
     },
   };
 }
 
 /**
- * Whom to use of those that were named of late. A failover is one that most sentinels have agreed on, and the one that
- * carried it out tells the others, which takes up to two seconds; meanwhile most of them still name the old master,
- * and it loses what it is sent. So the newest failover counts, and how many name its master only where that says
- * nothing.
+ * Whom to use of those that were named of late, the best first. A failover is one that most sentinels have agreed on,
+ * and the one that carried it out tells the others, which takes up to two seconds; meanwhile most of them still name
+ * the old master, and it loses what it is sent. So only who is named as of the newest failover counts, which is one
+ * address, but for sentinels that tell no failovers: there the one that most of them name comes first.
  */
-function chooseMaster(votes: readonly Vote[]): RedisAddress | undefined {
+function chooseMasters(votes: readonly Vote[]): RedisAddress[] {
   const oldestMs = performance.now() - voteTtlMs;
   const fresh = votes.filter(({ heardAtMs }) => heardAtMs >= oldestMs);
   const newestEpoch = Math.max(...fresh.map(({ configEpoch }) => configEpoch));
   const newest = fresh.filter(({ configEpoch }) => configEpoch === newestEpoch);
   const groups = Map.groupBy(newest, ({ named }) => addressText(named));
-  return [...groups.values()].toSorted((a, b) => b.length - a.length)[0]?.[0]?.named;
+  return [...groups.values()].sort((a, b) => b.length - a.length).flatMap(([vote]) => vote?.named ?? []);
 }
 
 /** Reads which failover a sentinel knows of; it grows with each. Zero where users may not ask for it. */

@@ -7,15 +7,7 @@ import { newEmail, openSession, proveAddress, registerUser, type TestUser } from
 import { assertProblem, call, type Reply } from '../client.ts';
 import { isUnavailable, minuteMs, newKey, openRedis } from '../ephemeral.ts';
 import { type System, startSystem } from '../system.ts';
-import {
-  ask,
-  type Member,
-  masterPort,
-  startDividedSentinels,
-  startWatchedRedis,
-  type WatchedRedis,
-  waitFor,
-} from './redis-groups.ts';
+import { ask, type Member, masterPort, startWatchedRedis, type WatchedRedis, waitFor } from './redis-groups.ts';
 import { reasonToSkip } from './servers.ts';
 
 const nowMs = Date.now();
@@ -184,65 +176,5 @@ describe('with a Redis that sentinels watch', { skip: reasonToSkip('redis') }, (
       assert.doesNotMatch(errors.join('\n'), /hunter2/);
       assert.equal(client.isReady, false);
     }
-  });
-});
-
-describe('sentinels that name different masters', { skip: reasonToSkip('redis') }, () => {
-  type Divided = Awaited<ReturnType<typeof startDividedSentinels>>;
-
-  /** Gives the test a store that has heard of this master and writes there, and what counts the keys of the other. */
-  async function withStoreOn(
-    divided: Divided,
-    { master, other }: { master: Member; other: Member },
-    work: (put: () => Promise<void>, countOnOther: () => Promise<number>) => Promise<void>,
-  ): Promise<void> {
-    const client = await openRedis(divided.url).catch(async (error) => {
-      await divided.remove();
-      throw error;
-    });
-    const store = createRedisStore(client, '');
-    try {
-      const put = () => store.put(newKey(), entry, nowMs);
-      const countOn = ({ url }: Member) => ask<number>(url, ['DBSIZE']);
-      await waitFor(async () => {
-        await put().catch((error) => assert.ok(isUnavailable(error)));
-        return (await countOn(master)) > 0;
-      });
-      await work(put, () => countOn(other));
-    } finally {
-      await store.close();
-      await divided.remove();
-    }
-  }
-
-  test('are believed by the newest failover that they know of, and the older master is no second choice', async () => {
-    const divided = await startDividedSentinels({ isEpochTold: true });
-    const { newer, older } = divided;
-    await withStoreOn(divided, { master: newer, other: older }, async (put, countOnOlder) => {
-      const before = await countOnOlder();
-      for (let turn = 0; turn < 10; turn += 1) {
-        await put();
-        await sleep(100);
-      }
-      await newer.stop();
-      for (let turn = 0; turn < 10; turn += 1) {
-        await assert.rejects(put(), isUnavailable);
-        await sleep(100);
-      }
-      assert.equal(await countOnOlder(), before);
-    });
-  });
-
-  test('are believed by their number where they may not be asked about failovers', async () => {
-    const divided = await startDividedSentinels({ isEpochTold: false });
-    const { newer, older } = divided;
-    await withStoreOn(divided, { master: older, other: newer }, async (put, countOnNewer) => {
-      const before = await countOnNewer();
-      for (let turn = 0; turn < 10; turn += 1) {
-        await put();
-        await sleep(100);
-      }
-      assert.equal(await countOnNewer(), before);
-    });
   });
 });

@@ -3,14 +3,18 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createRedisStore } from '../../src/ephemeral/redis.ts';
 import type { RedisConnection } from '../../src/ephemeral/redis-connection.ts';
 import { connectRedis } from '../../src/ephemeral/redis-connection.ts';
-import { newKey } from '../ephemeral.ts';
-import { ask, waitFor } from './redis-groups.ts';
+import { isUnavailable, minuteMs, newKey, openRedis } from '../ephemeral.ts';
+import { ask, type Member, startDividedSentinels, waitFor } from './redis-groups.ts';
 import { type PrivateServer, reasonToSkip, startRedis } from './servers.ts';
 
 /** Says what it is told to say, as a sentinel does that is cut off from the others. Undefined: it says nothing. */
 type Parrot = { port: number; name(server: PrivateServer | undefined): void; close(): void };
+
+const nowMs = Date.now();
+const entry = { digest: 'right', payload: 'payload', expiresAtMs: nowMs + minuteMs };
 
 describe('when sentinels do not agree', { skip: reasonToSkip('redis') }, () => {
   let one: PrivateServer;
@@ -93,6 +97,66 @@ describe('when sentinels do not agree', { skip: reasonToSkip('redis') }, () => {
   function nameAll(servers: (PrivateServer | undefined)[]): void {
     for (const [index, parrot] of parrots.entries()) parrot.name(servers[index]);
   }
+});
+
+describe('when sentinels know of different failovers', { skip: reasonToSkip('redis') }, () => {
+  type Divided = Awaited<ReturnType<typeof startDividedSentinels>>;
+
+  /** Gives the test a store that has heard of this master and writes there, and what counts the keys of the other. */
+  async function withStoreOn(
+    divided: Divided,
+    { master, other }: { master: Member; other: Member },
+    work: (put: () => Promise<void>, countOnOther: () => Promise<number>) => Promise<void>,
+  ): Promise<void> {
+    const client = await openRedis(divided.url).catch(async (error) => {
+      await divided.remove();
+      throw error;
+    });
+    const store = createRedisStore(client, '');
+    try {
+      const put = () => store.put(newKey(), entry, nowMs);
+      const countOn = ({ url }: Member) => ask<number>(url, ['DBSIZE']);
+      await waitFor(async () => {
+        await put().catch((error) => assert.ok(isUnavailable(error)));
+        return (await countOn(master)) > 0;
+      });
+      await work(put, () => countOn(other));
+    } finally {
+      await store.close();
+      await divided.remove();
+    }
+  }
+
+  test('the master of the newest one is used, and the older is no second choice', async () => {
+    const divided = await startDividedSentinels({ isEpochTold: true });
+    const { newer, older } = divided;
+    await withStoreOn(divided, { master: newer, other: older }, async (put, countOnOlder) => {
+      const before = await countOnOlder();
+      for (let turn = 0; turn < 10; turn += 1) {
+        await put();
+        await sleep(100);
+      }
+      await newer.stop();
+      for (let turn = 0; turn < 10; turn += 1) {
+        await assert.rejects(put(), isUnavailable);
+        await sleep(100);
+      }
+      assert.equal(await countOnOlder(), before);
+    });
+  });
+
+  test('the master that most of them name is used where they may not be asked about failovers', async () => {
+    const divided = await startDividedSentinels({ isEpochTold: false });
+    const { newer, older } = divided;
+    await withStoreOn(divided, { master: older, other: newer }, async (put, countOnNewer) => {
+      const before = await countOnNewer();
+      for (let turn = 0; turn < 10; turn += 1) {
+        await put();
+        await sleep(100);
+      }
+      assert.equal(await countOnNewer(), before);
+    });
+  });
 });
 
 function portOf(server: PrivateServer): string {
