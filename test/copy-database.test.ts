@@ -18,8 +18,9 @@ import {
 } from './copying.ts';
 import { failStart } from './program.ts';
 import { backends, createScratch, type System, startSystem } from './system.ts';
+import { howOften } from './thorough.ts';
 
-const userCount = Number(process.env.COPY_USERS ?? 10_000);
+const userCount = howOften({ brief: 2_000, thorough: 10_000, variable: 'COPY_USERS' });
 // Every row is compared in any case, hashes too. For each user to log in: COPY_LOGINS=all with --test-timeout=600000.
 const loginStep = process.env.COPY_LOGINS === 'all' ? 1 : 20;
 // What does not grow with the number of rows: Node with its collector's leave to wait, and the code.

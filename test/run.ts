@@ -17,9 +17,10 @@ requireBackends(found);
 const runLimitMs = Number(process.env.TEST_RUN_LIMIT_MS ?? 20 * 60_000);
 const outOfTime = AbortSignal.timeout(runLimitMs);
 
-// These start processes and say how long something may take, so they have the machine to two files at a time. What
-// remains waits for back ends more than it computes.
-const timed = [
+// These say how long something may take. The first wait for a server that is away and hardly compute; the others start
+// processes, and so have the machine to two files at a time.
+const waiting = ['test/faults/{postgres,redis,smtp,mail,start-order,readiness}*.test.ts'];
+const computing = [
   'test/faults/**/*.test.ts',
   'test/{two-instances-*,stopping,process,copy-database,mail-delivery,login-storm}.test.ts',
   'test/{image,archive,upgrade,compose-proxy}.test.ts',
@@ -28,17 +29,18 @@ const phases =
   positionals.length > 0
     ? [{ files: positionals, concurrency: 2 }]
     : [
-        { files: listUntimed(), concurrency: 4 },
-        { files: timed, concurrency: 2 },
+        { files: listFiles(['src/**/*.test.ts', 'test/**/*.test.ts'], [...waiting, ...computing]), concurrency: 4 },
+        { files: listFiles(waiting, []), concurrency: 4 },
+        { files: listFiles(computing, waiting), concurrency: 2 },
       ];
 for (const { files, concurrency } of phases) {
   const code = await runFiles(files, concurrency);
   if (code !== 0) process.exitCode = code;
 }
 
-function listUntimed(): string[] {
-  const set = new Set(globSync(timed));
-  return globSync(['src/**/*.test.ts', 'test/**/*.test.ts']).filter((file) => !set.has(file));
+function listFiles(patterns: readonly string[], without: readonly string[]): string[] {
+  const others = new Set(globSync(without));
+  return globSync(patterns).filter((file) => !others.has(file));
 }
 
 async function runFiles(files: readonly string[], concurrency: number): Promise<number> {

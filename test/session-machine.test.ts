@@ -20,6 +20,7 @@ import {
   type World,
 } from './session-machine-model.ts';
 import { describeOnBackends, type System } from './system.ts';
+import { howOften } from './thorough.ts';
 
 /*
  * Random histories that are played on the model of sessions and on the system at once. After every step both
@@ -115,7 +116,7 @@ const environment = {
 };
 
 describeOnBackends('the state machine of sessions', environment, (system, backend) => {
-  const numRuns = Number(process.env.PROPERTY_RUNS ?? (backend === 'sqlite+memory' ? 60 : 40));
+  const numRuns = howOften({ brief: backend === 'sqlite+memory' ? 40 : 25, thorough: 300, variable: 'PROPERTY_RUNS' });
 
   test('no history leaves a token usable that is dead by the rules, or kills one that is alive', async () => {
     const maintenance = createMaintenance(system().deps);

@@ -6,9 +6,10 @@ import { refreshSession } from '../src/sessions/rotation.ts';
 import { openSession, type TestUser } from './accounts.ts';
 import { assertDead, raceRefreshes, refreshAgainstEnd } from './races/refreshes.ts';
 import { describeOnBackends, type System } from './system.ts';
+import { howOften } from './thorough.ts';
 
-const rounds = 1_000;
-const roundsOfStatements = 300;
+const rounds = howOften({ brief: 300, thorough: 1_000 });
+const roundsOfStatements = howOften({ brief: 100, thorough: 300 });
 
 describeOnBackends('races of sessions', { SESSIONS_PER_USER_MAX: '1000' }, (system) => {
   test(`${rounds} races of a refresh against an end leave nothing alive after the end is answered`, () =>

@@ -11,10 +11,11 @@ import { testRaces } from './races/races.ts';
 import { raceRefreshes, refreshAgainstEnd } from './races/refreshes.ts';
 import { registrationRaces } from './races/registrations.ts';
 import { sessionRaces } from './races/sessions.ts';
+import { howOften } from './thorough.ts';
 import { senders, startTwins, type Twins } from './twins/rig.ts';
 import { reasonForNoTwins } from './twins/surroundings.ts';
 
-const refreshRounds = 200;
+const refreshRounds = howOften({ brief: 60, thorough: 200 });
 const share = 0.3;
 const mails = 300;
 

@@ -16,12 +16,13 @@ import {
   unblock,
 } from './session-endings.ts';
 import type { System } from './system.ts';
+import { howOften } from './thorough.ts';
 import { assertServesCached, waitForSigner } from './twins/exchange.ts';
 import { startTwins, type Twins } from './twins/rig.ts';
 import { reasonForNoTwins } from './twins/surroundings.ts';
 
-const revocationRounds = 200;
-const raceRounds = 60;
+const revocationRounds = howOften({ brief: 60, thorough: 200 });
+const raceRounds = howOften({ brief: 30, thorough: 60 });
 // Few, because some endings move the clock for the rounds of all.
 const lanes = 4;
 

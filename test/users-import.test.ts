@@ -5,12 +5,12 @@ import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Database, openDatabase } from '../src/db/database.ts';
 import { startCommand } from './copying.ts';
-import { reasonToSkipLong } from './faults/long.ts';
 import { firebaseParameters, firebaseVector, foreignVectors } from './foreign-hashes.ts';
 import { newSecret } from './passwords.ts';
 import { get, post, startProgram } from './program.ts';
 import { inScratch } from './scratch.ts';
 import { type Backend, backends } from './system.ts';
+import { reasonToSkipLong } from './thorough.ts';
 
 type Environment = Record<string, string> & { DATA_DIR: string };
 

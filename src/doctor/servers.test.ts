@@ -4,11 +4,11 @@ import type { SMTPServerOptions } from 'smtp-server';
 import { createAuthority } from '../../test/certificates.ts';
 import { newSecret, production } from '../../test/config.ts';
 import { findingsOf } from '../../test/doctor.ts';
-import { reasonToSkipLong } from '../../test/faults/long.ts';
 import { ask, startCluster, startWatchedRedis } from '../../test/faults/redis-groups.ts';
 import { reasonToSkip, startRedis } from '../../test/faults/servers.ts';
 import { startMailServer } from '../../test/mail-server.ts';
 import { findFreePort } from '../../test/ports.ts';
+import { reasonToSkipLong } from '../../test/thorough.ts';
 
 const folder = { DATA_DIR: '/nowhere', SECRET_KEY: newSecret() };
 const lookAtRedis = (REDIS_URL: string) => findingsOf({ ...folder, REDIS_URL });
@@ -87,7 +87,7 @@ describe('doctor on Redis', { skip: reasonToSkip('redis') }, () => {
   });
 
   test('every server of a cluster is looked at, and one that lost its slots is a problem', {
-    skip: !process.env.FAULTS,
+    skip: reasonToSkipLong,
   }, async () => {
     const cluster = await startCluster();
     try {

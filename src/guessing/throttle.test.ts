@@ -6,11 +6,12 @@ import { failuresOf, from, newPlace, type Place, readCounts, tryLogin, wrongPass
 import { newPassword, prove, reset } from '../../test/password-reset.ts';
 import { inLanes, inParallel } from '../../test/races/races.ts';
 import { describeOnBackends, type System, startPeer } from '../../test/system.ts';
+import { howOften } from '../../test/thorough.ts';
 import { AppError } from '../errors.ts';
 import { logIn as logInFlow } from '../login/flow.ts';
 
-// After the twentieth they are all the same; FAULTS=all makes them many.
-const strangers = process.env.FAULTS === 'all' ? 1_000 : 200;
+// After the twentieth they are all the same.
+const strangers = howOften({ brief: 200, thorough: 1_000 });
 const signal = AbortSignal.timeout(600_000);
 
 describeOnBackends('the throttle of guesses', { RATE_LIMITS: 'on', HASH_QUEUE_MAX: '2000' }, (system, backend) => {

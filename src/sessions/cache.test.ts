@@ -16,9 +16,10 @@ import {
   unblockAll,
 } from '../../test/session-endings.ts';
 import { backends, type System, startPeer, startSystem } from '../../test/system.ts';
+import { howOften } from '../../test/thorough.ts';
 import { sessionCacheLifeMs } from '../ephemeral/session-cache.ts';
 
-const rounds = 300;
+const rounds = howOften({ brief: 100, thorough: 300 });
 
 // The pair of back ends that has a cache: SQLite is in the process, and quicker than any question to another one.
 describe('the session cache', { skip: !backends.includes('postgres+redis') }, () => {

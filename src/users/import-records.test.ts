@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { reasonToSkipLong } from '../../test/faults/long.ts';
+import { reasonToSkipLong } from '../../test/thorough.ts';
 import { createLineReader } from './import-lines.ts';
 import { type FileFormat, readRecords, recordMaxBytes } from './import-records.ts';
 import { createSeenSet } from './import-seen.ts';

@@ -8,8 +8,8 @@ import { newSecret } from '../config.ts';
 import { startCommand } from '../copying.ts';
 import { startProgram } from '../program.ts';
 import { type Backend, backends, createScratch, startSystem } from '../system.ts';
+import { reasonToSkipLong } from '../thorough.ts';
 import { until } from '../until.ts';
-import { reasonToSkipLong } from './long.ts';
 
 const secret = newSecret();
 // What does not grow with the number of events: Node with its collector's leave to wait, and the code.

@@ -17,7 +17,7 @@ import {
 } from '../copying.ts';
 import { failStart, get, startProgram } from '../program.ts';
 import { backends, createScratch } from '../system.ts';
-import { reasonToSkipLong } from './long.ts';
+import { reasonToSkipLong } from '../thorough.ts';
 
 // Lets an insertion into a table stand still until the test empties the flag.
 const standStill = `

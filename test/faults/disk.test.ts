@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { goodPassword, newEmail } from '../accounts.ts';
 import { type Answer, get, type Program, post, register, send, startProgram } from '../program.ts';
 import { createScratch } from '../system.ts';
-import { reasonToSkipLong } from './long.ts';
+import { reasonToSkipLong } from '../thorough.ts';
 import { strikeUnderLoad } from './mixed-load.ts';
 import { failCalls, reasonToSkipStrace } from './strace.ts';
 import { withTrial } from './trial.ts';

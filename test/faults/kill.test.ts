@@ -4,12 +4,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { failStart, get, startProgram } from '../program.ts';
 import { backends, createScratch } from '../system.ts';
+import { howOften } from '../thorough.ts';
 import { strikeUnderLoad } from './mixed-load.ts';
 import { reasonToSkip, startPostgres, startRedis } from './servers.ts';
 import { type Trial, withTrial } from './trial.ts';
 
-// For many more: KILLS=200 TEST_RUN_LIMIT_MS=3600000 npm test -- test/faults/kill.test.ts
-const kills = Number(process.env.KILLS ?? 20);
+const kills = howOften({ brief: 8, thorough: 200, variable: 'KILLS' });
 const timeout = 60_000 + kills * 30_000;
 const crashes = 3;
 // About what a start takes: some processes are killed in the middle of it.
