@@ -1,4 +1,5 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from './json-schema.ts';
 
 const seconds = (options: { default: number; minimum: number; maximum: number; description: string }) =>
   Type.Integer(options);

@@ -54,6 +54,7 @@ describe('what a start loads', () => {
           'pino-pretty',
           'commander',
           'csv-parse',
+          'typebox',
           '@node-rs/argon2',
         ];
         assert.deepEqual(unused.filter(hasLoaded), []);

@@ -1,7 +1,8 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
 import { emailMaxLength } from '../email-address.ts';
 import { schemaRef } from '../http/schemas.ts';
+import { Type } from '../json-schema.ts';
 import { plainSessionSchema, toSessionFields } from '../sessions/session-json.ts';
 import { emailField, exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 import type { AccountExport } from './export.ts';

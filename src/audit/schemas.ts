@@ -1,7 +1,8 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
 import { pageFields, pageSchema } from '../http/paging.ts';
 import { schemaRef } from '../http/schemas.ts';
+import { Type } from '../json-schema.ts';
 import { auditEventTypes } from './events.ts';
 import type { RecordedEvent } from './flow.ts';
 

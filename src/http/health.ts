@@ -1,6 +1,7 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import { answerWithin } from '../deadline.ts';
 import type { Deps } from '../deps.ts';
+import { Type } from '../json-schema.ts';
 import type { ApiInstance } from './api.ts';
 import { operation } from './schemas.ts';
 

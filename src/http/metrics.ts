@@ -1,8 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
+import { Type } from '../json-schema.ts';
 import type { ApiInstance } from './api.ts';
 import { readBearerToken } from './bearer-guard.ts';
 import { operation } from './schemas.ts';

@@ -1,6 +1,7 @@
-import { type TSchema, Type } from 'typebox';
+import type { TSchema } from 'typebox';
 import { userIdPattern } from '../crypto/ids.ts';
 import { fieldRefused } from '../errors.ts';
+import { Type } from '../json-schema.ts';
 import type { PagePosition, PageRequest } from '../paging.ts';
 
 const defaultLimit = 50;

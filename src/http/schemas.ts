@@ -1,5 +1,6 @@
-import { type Static, type TSchema, Type } from 'typebox';
+import type { Static, TSchema } from 'typebox';
 import { type ErrorCode, errorCatalogue } from '../errors.ts';
+import { Type } from '../json-schema.ts';
 import type { BuiltInPermission } from '../permissions.ts';
 
 /** RFC 9457: the document that every error is. */

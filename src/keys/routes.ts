@@ -1,7 +1,7 @@
-import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import type { ApiInstance } from '../http/api.ts';
 import { operation } from '../http/schemas.ts';
+import { Type } from '../json-schema.ts';
 
 // Verifiers look again when they meet an unknown key id, and a next key is shown long before it signs.
 const maxAgeSeconds = 300;

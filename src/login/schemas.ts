@@ -1,4 +1,4 @@
-import { Type } from 'typebox';
+import { Type } from '../json-schema.ts';
 import { passwordField } from '../password/schemas.ts';
 import { emailField, exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 

@@ -1,5 +1,4 @@
 import type { FastifyRequest } from 'fastify';
-import { Type } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
 import { isLoopback } from '../config.ts';
 import type { Deps } from '../deps.ts';
@@ -7,6 +6,7 @@ import { AppError } from '../errors.ts';
 import { escapeHtml } from '../escape-html.ts';
 import type { ApiInstance } from '../http/api.ts';
 import { htmlPage } from '../http/page.ts';
+import { Type } from '../json-schema.ts';
 import type { Mailbox, MailboxItem } from './mailbox.ts';
 
 const refreshSeconds = 5;

@@ -1,5 +1,5 @@
-import { Type } from 'typebox';
 import { passwordMaxLength } from '../crypto/password-policy.ts';
+import { Type } from '../json-schema.ts';
 import { exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 
 /** A password that is checked: any text up to the limit, which keeps length from being an attack. */

@@ -1,5 +1,5 @@
-import { Type } from 'typebox';
 import { profileFields } from '../account/schemas.ts';
+import { Type } from '../json-schema.ts';
 import { newPasswordField } from '../password/schemas.ts';
 import { exampleVerificationToken, verificationTokenField } from '../verification/schemas.ts';
 

@@ -1,7 +1,8 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
 import { pageSchema } from '../http/paging.ts';
 import { schemaRef } from '../http/schemas.ts';
+import { Type } from '../json-schema.ts';
 import { builtInPermissions, permissionPattern } from '../permissions.ts';
 import { permissionsPerRoleMax, type Role, roleNameMaxLength } from './flow.ts';
 

@@ -1,4 +1,3 @@
-import { Type } from 'typebox';
 import type { Deps } from '../deps.ts';
 import { AppError } from '../errors.ts';
 import type { ApiInstance } from '../http/api.ts';
@@ -7,6 +6,7 @@ import { requestContext } from '../http/context.ts';
 import { encodeCursor, pageFields, readPageRequest } from '../http/paging.ts';
 import type { RouteTools } from '../http/route-tools.ts';
 import { emptyResponse, operation, schemaRef } from '../http/schemas.ts';
+import { Type } from '../json-schema.ts';
 import { endOtherSessions, endOwnSession, listSessions, logOutByAccessToken, logOutByRefreshToken } from './flow.ts';
 import { refreshSession } from './rotation.ts';
 import {

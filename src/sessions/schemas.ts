@@ -1,10 +1,11 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import type { Account } from '../account/flow.ts';
 import { exampleUser, toUserResponse, userSchema } from '../account/schemas.ts';
 import { refreshTokenMaxLength } from '../crypto/refresh-token.ts';
 import { pageSchema } from '../http/paging.ts';
 import { schemaRef } from '../http/schemas.ts';
 import { optionalBodyKeyword } from '../http/validation.ts';
+import { Type } from '../json-schema.ts';
 import type { IssuedTokens, Session } from './flow.ts';
 import { sessionFields, toSessionFields } from './session-json.ts';
 

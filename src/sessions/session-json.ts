@@ -1,5 +1,6 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import { toRfc3339 } from '../clock.ts';
+import { Type } from '../json-schema.ts';
 import type { Session } from './flow.ts';
 
 /** A session in JSON, wherever it is shown: in the user's own list and in the export. */

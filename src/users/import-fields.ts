@@ -1,8 +1,9 @@
 import { Ajv } from 'ajv';
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import { localeMaxLength, localePattern, nameMaxLength, namePattern } from '../account/profile-form.ts';
 import { userIdPattern } from '../crypto/ids.ts';
 import { emailMaxLength } from '../email-address.ts';
+import { Type } from '../json-schema.ts';
 
 const hashMaxLength = 1_024;
 const rolesMax = 50;

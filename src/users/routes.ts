@@ -1,4 +1,3 @@
-import { Type } from 'typebox';
 import { toUserResponse, userSchema } from '../account/schemas.ts';
 import type { Deps } from '../deps.ts';
 import { canonicalEmailAddress } from '../email-address.ts';
@@ -8,6 +7,7 @@ import { requestContext } from '../http/context.ts';
 import { encodeCursor, encodeTextCursor, pageFields, readPageRequest, readTextCursor } from '../http/paging.ts';
 import type { RouteTools } from '../http/route-tools.ts';
 import { emptyResponse, operation, schemaRef } from '../http/schemas.ts';
+import { Type } from '../json-schema.ts';
 import { listSessions } from '../sessions/flow.ts';
 import { sessionListSchema, toSessionResponse } from '../sessions/schemas.ts';
 import { assignRoles, changeUser, deleteUserByAdministrator, endUserSessions } from './changes.ts';

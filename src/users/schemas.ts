@@ -1,8 +1,8 @@
-import { Type } from 'typebox';
 import { exampleUser, profileFields, userSchema } from '../account/schemas.ts';
 import { emailMaxLength } from '../email-address.ts';
 import { pageFields, pageSchema } from '../http/paging.ts';
 import { schemaRef } from '../http/schemas.ts';
+import { Type } from '../json-schema.ts';
 import { rolesPerUserMax } from '../roles/assignment.ts';
 import { roleNameMaxLength } from '../roles/flow.ts';
 import { emailField } from '../verification/schemas.ts';

@@ -1,5 +1,6 @@
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import { emailMaxLength } from '../email-address.ts';
+import { Type } from '../json-schema.ts';
 import type { SentCode } from './flow.ts';
 import { verificationPurposes } from './purposes.ts';
 import { verificationTokenMaxLength } from './tokens.ts';
