@@ -116,7 +116,7 @@ const environment = {
 };
 
 describeOnBackends('the state machine of sessions', environment, (system, backend) => {
-  const numRuns = howOften({ brief: backend === 'sqlite+memory' ? 40 : 25, thorough: 300, variable: 'PROPERTY_RUNS' });
+  const numRuns = howOften({ brief: backend === 'sqlite+memory' ? 30 : 15, thorough: 300, variable: 'PROPERTY_RUNS' });
 
   test('no history leaves a token usable that is dead by the rules, or kills one that is alive', async () => {
     const maintenance = createMaintenance(system().deps);

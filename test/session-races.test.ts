@@ -8,8 +8,8 @@ import { assertDead, raceRefreshes, refreshAgainstEnd } from './races/refreshes.
 import { describeOnBackends, type System } from './system.ts';
 import { howOften } from './thorough.ts';
 
-const rounds = howOften({ brief: 300, thorough: 1_000 });
-const roundsOfStatements = howOften({ brief: 100, thorough: 300 });
+const rounds = howOften({ brief: 200, thorough: 1_000 });
+const roundsOfStatements = howOften({ brief: 60, thorough: 300 });
 
 describeOnBackends('races of sessions', { SESSIONS_PER_USER_MAX: '1000' }, (system) => {
   test(`${rounds} races of a refresh against an end leave nothing alive after the end is answered`, () =>
