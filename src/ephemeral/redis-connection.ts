@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ClientClosedError, ClientOfflineError, ErrorReply } from '@redis/client';
+import { waitUntil } from '../deadline.ts';
 import { type RedisTarget, readRedisUrl } from '../redis-url.ts';
 import { openClusterTopology } from './redis-cluster.ts';
 import { commandDeadlineMs } from './redis-link.ts';
@@ -80,7 +80,7 @@ function createConnection(topology: Topology): RedisConnection {
     } catch (error) {
       // It may yet be carried out, until its deadline: its failure is told then and not before, so that nothing
       // happens after it was refused.
-      if (hasDeadline && wasSent && isLostConnection(error)) await sleep(Math.max(0, giveUpAtMs - performance.now()));
+      if (hasDeadline && wasSent && isLostConnection(error)) await waitUntil(giveUpAtMs);
       throw error;
     }
   }
