@@ -17,21 +17,20 @@ requireBackends(found);
 const runLimitMs = Number(process.env.TEST_RUN_LIMIT_MS ?? 20 * 60_000);
 const outOfTime = AbortSignal.timeout(runLimitMs);
 
-// These say how long something may take. The first wait for a server that is away and hardly compute; the others start
-// processes, and so have the machine to two files at a time.
+// These say how long something may take. The first wait for a server that is away and hardly compute; the others have
+// the machine to two files at a time.
 const waiting = ['test/faults/{postgres,redis,smtp,mail,start-order,readiness}*.test.ts'];
-const computing = [
-  'test/faults/**/*.test.ts',
-  'test/{two-instances-*,stopping,process,copy-database,mail-delivery,login-storm}.test.ts',
-  'test/{image,archive,upgrade,compose-proxy}.test.ts',
+const timed = [
+  'test/faults/{audit,connections,flood,guessing,kill,memory,pgbouncer,sqlite}.test.ts',
+  'test/{image,login-storm,process,stopping,two-instances-limits,two-instances-starts}.test.ts',
 ];
 const phases =
   positionals.length > 0
     ? [{ files: positionals, concurrency: 2 }]
     : [
-        { files: listFiles(['src/**/*.test.ts', 'test/**/*.test.ts'], [...waiting, ...computing]), concurrency: 4 },
+        { files: listFiles(['src/**/*.test.ts', 'test/**/*.test.ts'], [...waiting, ...timed]), concurrency: 4 },
         { files: listFiles(waiting, []), concurrency: 4 },
-        { files: listFiles(computing, waiting), concurrency: 2 },
+        { files: listFiles(timed, []), concurrency: 2 },
       ];
 for (const { files, concurrency } of phases) {
   const code = await runFiles(files, concurrency);
