@@ -28,7 +28,7 @@ const password = 'quiet lantern over the harbour';
 
 type Measured = Record<(typeof columns)[number], number>;
 
-const columns = ['ready_ms', 'cpu_ms', 'register_ms', 'login_ms', 'rss_mb', 'pss_mb', 'threads'] as const;
+const columns = ['ready_ms', 'cpu_ms', 'register_ms', 'login_ms', 'rss_mib', 'pss_mib', 'threads'] as const;
 const sides = ['cold', 'warm'] as const;
 
 const folder = mkdtempSync(join(tmpdir(), 'latchkey-start-'));
@@ -104,7 +104,7 @@ async function unused(): Promise<never> {
 }
 
 /** What a process of Node.js takes that does nothing. */
-async function measureNode(): Promise<Pick<Measured, 'rss_mb' | 'pss_mb' | 'threads'>> {
+async function measureNode(): Promise<Pick<Measured, 'rss_mib' | 'pss_mib' | 'threads'>> {
   const child = spawn(process.execPath, ['--eval', 'setTimeout(() => {}, 60_000)'], { stdio: 'ignore' });
   await sleep(settleMs);
   const memory = readMemory(child);
@@ -112,10 +112,10 @@ async function measureNode(): Promise<Pick<Measured, 'rss_mb' | 'pss_mb' | 'thre
   return memory;
 }
 
-function readMemory({ pid }: ChildProcess): Pick<Measured, 'rss_mb' | 'pss_mb' | 'threads'> {
+function readMemory({ pid }: ChildProcess): Pick<Measured, 'rss_mib' | 'pss_mib' | 'threads'> {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8') + readFileSync(`/proc/${pid}/status`, 'utf8');
   const read = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)?.[1]);
-  return { rss_mb: read('Rss') / 1024, pss_mb: read('Pss') / 1024, threads: read('Threads') };
+  return { rss_mib: read('Rss') / 1024, pss_mib: read('Pss') / 1024, threads: read('Threads') };
 }
 
 function summarise() {
