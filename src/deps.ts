@@ -69,15 +69,12 @@ type DepsOptions = {
   watchesProcess?: boolean;
   /** What is done about tables that are missing or behind. A start brings them up to date. */
   tables?: TablePolicy;
-  /** False for a command, which then starts no thread for passwords before one is hashed. */
-  preparesHashing?: boolean;
 };
 
 /** The one composition root: opens everything that the configuration names. */
 export async function createDeps(config: Config, options: DepsOptions): Promise<Deps> {
   const { environment } = config;
   const { log, clock = systemClock, redisPrefix = 'latchkey:', watchesProcess = false, tables = 'migrate' } = options;
-  const { preparesHashing = true } = options;
   const keyring = createKeyring(config.secretKeys);
   // Closes in reverse order what was opened so far, also when the start fails halfway.
   const opened = new AsyncDisposableStack();
@@ -95,7 +92,7 @@ export async function createDeps(config: Config, options: DepsOptions): Promise<
       redis === undefined ? createMemoryStore() : await openRedisStore(redis, redisPrefix, keyring, log);
     opened.defer(() => ephemeral.close());
     const metrics = createServiceMetrics(config, database.dialect);
-    const passwords = createHasher(config, keyring, metrics, preparesHashing);
+    const passwords = createHasher(config, keyring, metrics);
     opened.defer(() => passwords.close());
     const { outbox, mailbox } = await createMail(config, { db, clock, keyring, log, metrics });
     opened.defer(() => outbox.close());
@@ -206,19 +203,13 @@ function createServiceMetrics({ environment }: Config, database: 'sqlite' | 'pos
   });
 }
 
-function createHasher(
-  { environment }: Config,
-  keyring: Keyring,
-  metrics: Metrics,
-  isPrepared: boolean,
-): PasswordHasher {
+function createHasher({ environment }: Config, keyring: Keyring, metrics: Metrics): PasswordHasher {
   return createPasswordHasher({
     keyring,
     scheme:
       environment.PASSWORD_HASH === 'bcrypt' ? { name: 'bcrypt', cost: environment.BCRYPT_COST } : { name: 'argon2id' },
     threads: environment.HASH_THREADS,
     maxWaiting: environment.HASH_QUEUE_MAX,
-    isPrepared,
     observer: { onDone: metrics.countHash, onRefused: metrics.countHashRefused },
   });
 }

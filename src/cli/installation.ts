@@ -23,7 +23,7 @@ export async function withInstallation<T>(occasion: Occasion, work: (deps: Deps)
   const config = asCommand(loadConfig(process.env));
   const log = createCommandLog((words) => console.error(`Warning: ${words}`));
   const tables = occasion === 'existing' ? 'require' : 'create';
-  const deps = await createDeps(config, { log, tables, preparesHashing: false });
+  const deps = await createDeps(config, { log, tables });
   try {
     await waitForRedis(deps);
     return await work({ ...deps, outbox: { ...deps.outbox, wake: leaveToService } });

@@ -9,7 +9,7 @@ import { createCommandLog } from '../log.ts';
 export async function withDeps<T>(work: (deps: Deps) => Promise<T>): Promise<T> {
   const config = loadConfig({ ...process.env, REDIS_URL: undefined, REDIS_URL_FILE: undefined });
   const log = createCommandLog((words) => console.error(`Warning: ${words}`));
-  const deps = await createDeps(config, { log, preparesHashing: false });
+  const deps = await createDeps(config, { log });
   try {
     return await work(deps);
   } finally {

@@ -36,7 +36,7 @@ export async function renderOpenApi(publicUrl: string): Promise<string> {
   });
   // Loaded only here: no other command needs the web server, which is much of what a start takes.
   const { buildApp } = await import('../app.ts');
-  const deps = await createDeps(config, { log: await createLog('silent', false), preparesHashing: false });
+  const deps = await createDeps(config, { log: await createLog('silent', false) });
   const app = await buildApp(deps);
   try {
     return `${JSON.stringify(app.swagger(), null, 2)}\n`;

@@ -33,8 +33,6 @@ type PoolOptions = {
   maxWaitMs?: number;
   /** How far the threads stand back for the event loop, from 0 to 19; only on Linux has a thread a priority of its own. */
   niceness?: number;
-  /** False where most likely nothing is hashed: then even the first thread starts with the first task. */
-  isPrepared?: boolean;
   observer?: HashObserver;
 };
 
@@ -57,7 +55,8 @@ export function createHashPool(options: PoolOptions): HashPool {
   const piscina = new Piscina({
     filename: new URL('./hash-worker.ts', import.meta.url).href,
     name: 'runHashTask',
-    minThreads: options.isPrepared === false ? 0 : 1,
+    // Each thread takes 13 MB and a moment to start, which a login hardly notices.
+    minThreads: 0,
     maxThreads: options.threads,
     idleTimeout: 60_000,
     workerData,

@@ -1,8 +1,9 @@
-import { createHmac, randomBytes } from 'node:crypto';
-import { createHashPool, type HashObserver, type HashPool } from './hash-pool.ts';
+import { createHmac } from 'node:crypto';
+import { createHashPool, type HashObserver } from './hash-pool.ts';
 import { argon2Parameters, type HashScheme } from './hash-scheme.ts';
 import type { Keyring, SecretRoot } from './secrets.ts';
 import { type ParsedHash, parseStoredHash, ownTag as tag } from './stored-hash.ts';
+import { makeUnmatchedHash } from './unmatched-hash.ts';
 
 /** What a check of a password found. */
 export type PasswordCheck = {
@@ -29,15 +30,14 @@ type HasherOptions = {
   threads: number;
   maxWaiting: number;
   niceness?: number;
-  /** False for a command: most hash nothing, and none has a first login that must not be slow. */
-  isPrepared?: boolean;
   observer?: HashObserver;
 };
 
 /** Creates the hasher and its pool. */
 export function createPasswordHasher(options: HasherOptions): PasswordHasher {
   const pool = createHashPool(options);
-  const dummyHash = createDummyHash(pool, options);
+  // What is checked where there is no account.
+  const unmatched = `${tag}:${options.keyring.current.fingerprint}:${makeUnmatchedHash(options.scheme)}`;
 
   return {
     async hash(password, signal) {
@@ -49,7 +49,7 @@ export function createPasswordHasher(options: HasherOptions): PasswordHasher {
     async verify(password, stored, signal) {
       const own = stored === null ? undefined : parseStoredHash(options.keyring, stored);
       // What cannot be checked costs what a check costs: otherwise its time would tell the account apart.
-      const { root, hash } = own ?? requireParsed(options.keyring, await dummyHash());
+      const { root, hash } = own ?? requireParsed(options.keyring, unmatched);
       const input = root === undefined ? password : preHash(root, password);
       const { scheme } = options;
       const wanted = scheme.name === 'bcrypt' ? { bcryptCost: scheme.cost } : {};
@@ -84,28 +84,4 @@ function isCurrent(options: HasherOptions, root: SecretRoot | undefined, hash: s
   }
   const { memoryCost, timeCost, parallelism } = argon2Parameters;
   return hash.startsWith(`$argon2id$v=19$m=${memoryCost},t=${timeCost},p=${parallelism}$`);
-}
-
-/**
- * The hash that is checked where there is no account. It is made once by the pool itself: a hand-written
- * one that the library finds malformed would be refused in microseconds and tell the two apart.
- */
-function createDummyHash(pool: HashPool, options: HasherOptions): () => Promise<string> {
-  let made: Promise<string> | undefined;
-  const make = async () => {
-    const root = options.keyring.current;
-    const input = preHash(root, randomBytes(32).toString('base64'));
-    return `${tag}:${root.fingerprint}:${await pool.run({ kind: 'hash', scheme: options.scheme, input })}`;
-  };
-  const get = () => {
-    // A failure, say of a full queue, is not kept: the next login tries again.
-    made ??= make().catch((error: unknown) => {
-      made = undefined;
-      throw error;
-    });
-    return made;
-  };
-  // Made ahead, so that the first failing login is not the slow one. A failure here is met again there.
-  if (options.isPrepared !== false) get().catch(() => {});
-  return get;
 }
