@@ -37,7 +37,7 @@ describe('a storm of logins', { timeout: 120_000 }, () => {
           assert.equal((await get(program, '/users/me', token)).status, 200);
         }
         order.push('reads');
-        const niceness = listNiceness(program.pid);
+        if (process.platform === 'linux') await assertLowered(program.pid, threads);
         const answers = await Promise.all(storm);
         assert.deepEqual(order, [
           ...Array.from({ length: 5 }, () => 'login 503'),
@@ -47,18 +47,16 @@ describe('a storm of logins', { timeout: 120_000 }, () => {
         for (const { status, retryAfter } of answers) {
           if (status === 503) assert.match(retryAfter ?? '', /^[1-9]\d*$/);
         }
-        if (process.platform === 'linux') {
-          assert.ok((niceness.get(program.pid) ?? 10) < 10, 'the event loop has the priority that it was started with');
-          const lowered = [...niceness.values()].filter((value) => value === 10);
-          assert.equal(
-            lowered.length,
-            threads,
-            `the threads that hash have a lower priority: ${[...niceness.values()]}`,
-          );
-        }
         assert.equal((await get(program, '/users/me', token)).status, 200);
       } finally {
         await program.stop('SIGKILL');
       }
     }));
 });
+
+/** The threads that hash have a lower priority, and the event loop the one that it was started with. */
+async function assertLowered(pid: number, threads: number): Promise<void> {
+  // The second starts when there is work for it, and takes its priority then.
+  await until(() => [...listNiceness(pid).values()].filter((value) => value === 10).length === threads);
+  assert.ok((listNiceness(pid).get(pid) ?? 10) < 10);
+}
