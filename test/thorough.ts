@@ -1,5 +1,5 @@
 /**
- * `npm test` ends within ten minutes. What takes long is left out of it or done less often, and done in full with
+ * `npm test` is run before every change is taken. What takes long is left out of it or done less often, and in full with
  * `npm run test:thorough`, before a release and after a change of what it tests.
  */
 const isThorough = process.env.THOROUGH === '1';
