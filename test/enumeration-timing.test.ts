@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { median } from '../bench/statistics.ts';
 import { sha256 } from '../src/crypto/secrets.ts';
 import { goodPassword, newEmail } from './accounts.ts';
 import type { Call } from './client.ts';
@@ -59,13 +60,7 @@ async function measure(
       await system.deps.outbox.deliverDue();
     }
   }
-  return new Map([...times].map(([state, taken]) => [state, medianOf(taken)]));
-}
-
-function medianOf(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return ((sorted[Math.ceil(middle) - 1] ?? 0) + (sorted[Math.floor(middle)] ?? 0)) / 2;
+  return new Map([...times].map(([state, taken]) => [state, median(taken)]));
 }
 
 function shuffle<T>(items: readonly T[]): T[] {

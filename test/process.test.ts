@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
@@ -8,9 +7,11 @@ import { DatabaseSync } from 'node:sqlite';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { goodPassword, newEmail } from './accounts.ts';
+import { newSecret } from './config.ts';
 import { failStart, get, post, register, startProgram } from './program.ts';
 import { inScratch, readSqlite } from './scratch.ts';
 import { backends } from './system.ts';
+import { until } from './until.ts';
 
 const json = 'Content-Type: application/json';
 
@@ -207,17 +208,4 @@ async function listenOn(onConnection: () => void = () => {}): Promise<{ server: 
   const server = createServer(onConnection).listen(0, '127.0.0.1');
   await once(server, 'listening');
   return { server, port: (server.address() as AddressInfo).port };
-}
-
-function newSecret(): string {
-  return randomBytes(48).toString('base64');
-}
-
-/** Waits for what another process does, which no clock of ours can bring about. */
-async function until(condition: () => boolean): Promise<void> {
-  const giveUpAtMs = performance.now() + 5_000;
-  while (!condition()) {
-    assert.ok(performance.now() < giveUpAtMs, `in vain waited for ${condition}`);
-    await sleep(10);
-  }
 }

@@ -3,6 +3,7 @@ import { createHmac } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { describe, test } from 'node:test';
 import { verifySync as bcryptVerifySync } from '@node-rs/bcrypt';
+import { median } from '../../bench/statistics.ts';
 import {
   argon2id,
   assertMismatch,
@@ -225,8 +226,4 @@ async function timeCheck(hasher: PasswordHasher, stored: string | null, password
   const startedAtMs = performance.now();
   await hasher.verify(password, stored);
   return performance.now() - startedAtMs;
-}
-
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { newSecret } from '../config.ts';
 import { findFreePort } from '../ports.ts';
 import { failStart, get, launchProgram } from '../program.ts';
-import { createScratch } from '../system.ts';
+import { inScratch } from '../scratch.ts';
+import { until } from '../until.ts';
 import { type PrivateServer, reasonToSkip, startPostgres } from './servers.ts';
 
-type Environment = Record<string, string> & { DATA_DIR: string };
-
+// Another process starts meanwhile, beside three other files.
+const waitLimitMs = 30_000;
 const longWait = { DATABASE_START_WAIT_SECONDS: '60' };
 // Runs in the program before its first line, and prints when that asks for the signal.
 const tellOfHandler = encodeURIComponent(
@@ -32,7 +32,7 @@ describe('the order of starting', { skip: reasonToSkip('postgres') }, () => {
       const url = new URL(server.url);
       url.password = 'hunter2';
       const program = launchProgram({ ...scratch, ...longWait, DATABASE_URL: url.href });
-      await until(() => program.output().includes('Waiting for it'));
+      await until(() => program.output().includes('Waiting for it'), waitLimitMs);
       const warning =
         /"level":40.+DATABASE_URL: PostgreSQL does not answer \(ECONNREFUSED\)\. .+ Waiting for it, 60 more/;
       assert.match(program.output(), warning);
@@ -48,7 +48,7 @@ describe('the order of starting', { skip: reasonToSkip('postgres') }, () => {
       const trusting = await startPostgres();
       await trusting.stop();
       const program = launchProgram({ ...scratch, ...longWait, DATABASE_URL: trusting.url });
-      await until(() => program.output().includes('Waiting for it'));
+      await until(() => program.output().includes('Waiting for it'), waitLimitMs);
       await trusting.start();
       const { origin } = await program.listening;
       assert.equal((await get({ origin }, '/health/ready')).body.status, 'ready');
@@ -85,7 +85,7 @@ describe('a database that does not come', () => {
       inScratch(async (scratch) => {
         const DATABASE_URL = `postgres://127.0.0.1:${await findFreePort()}/x`;
         const program = launchProgram({ ...scratch, ...longWait, DATABASE_URL });
-        await until(() => program.output().includes('Waiting for it'));
+        await until(() => program.output().includes('Waiting for it'), waitLimitMs);
         const { code, afterMs } = await program.stop(signal);
         assert.equal(code, 0);
         assert.ok(afterMs < 2_000, `it took ${afterMs} ms`);
@@ -99,7 +99,7 @@ describe('a database that does not come', () => {
       const holder = new DatabaseSync(path);
       holder.exec('create table t (a); begin exclusive');
       const program = launchProgram({ ...scratch, ...longWait, DATABASE_URL: `sqlite:${path}` });
-      await until(() => program.output().includes('another process keeps the SQLite file locked'));
+      await until(() => program.output().includes('another process keeps the SQLite file locked'), waitLimitMs);
       holder.exec('commit');
       holder.close();
       const { origin } = await program.listening;
@@ -143,29 +143,7 @@ describe('a start', () => {
       const { origin } = await program.listening;
       const { status, body } = await get({ origin }, '/health/ready');
       assert.deepEqual([status, body.status, body.components.database], [200, 'degraded', 'up']);
-      await until(() => program.output().includes('Redis, or a part of it, is not reachable'));
+      await until(() => program.output().includes('Redis, or a part of it, is not reachable'), waitLimitMs);
       assert.equal((await program.stop('SIGTERM')).code, 0);
     }));
 });
-
-async function inScratch(check: (scratch: Environment) => Promise<void>): Promise<void> {
-  const scratch = await createScratch('sqlite+memory');
-  try {
-    await check(scratch.environment as Environment);
-  } finally {
-    await scratch.remove();
-  }
-}
-
-function newSecret(): string {
-  return randomBytes(48).toString('base64');
-}
-
-/** Waits for what another process does, which no clock of ours can bring about. */
-async function until(condition: () => boolean): Promise<void> {
-  const giveUpAtMs = performance.now() + 30_000;
-  while (!condition()) {
-    assert.ok(performance.now() < giveUpAtMs, `in vain waited for ${condition}`);
-    await sleep(5);
-  }
-}
